@@ -1,0 +1,1 @@
+"""Waitroom: a reverse proxy that lets a crowd into a shop in order."""

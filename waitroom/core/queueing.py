@@ -1,0 +1,576 @@
+"""One room's line: who is next, who is inside, and what is remembered of a number.
+
+Every number is in one standing at a time:
+
+    NEW ──heard──▶ WAITING ──called──▶ CALLED ──claimed──▶ INSIDE ──ended──▶ GONE
+     └──silent past its due time──▶ SILENT ◀──missed──┘
+                                      │ heard again
+               ahead of serving: BACK ┴ behind it: RETURNER ──called──▶ CALLED
+
+``serving`` moves over the numbers in order. It calls who is present, passes over who has been silent past the time
+told, and *waits* at a number that was never heard but whose first time has not come: a ghost then costs its few seconds
+once, and no slot. Returners are called before anyone new, smallest number first. *Called* is a fact in this record (a
+set of open turns), never a comparison with ``serving``.
+
+A waiting visitor costs five bytes: one for the standing, four for the due time, in chunks of 4,096 numbers, so that a
+gap between two series costs nothing. A chunk that can matter to nobody any more is forgotten.
+
+``ahead`` must never rise for anyone (P10), although people come back. So whoever was left out of the count once, being
+silent, is counted again only for the numbers given out after their return.
+
+Both hard caps are judged here, at the call and at the claim (P3): what a caller believes is a tick old. Nothing in this
+file reads a clock: ``now_ms`` is store time, given.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Final
+
+from waitroom.core.inlet import Admissions
+from waitroom.core.waiting import OFFER_S, SILENCE_S
+from waitroom.model import QueueingMethod, RoomState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from waitroom.model import Room
+
+NONE: Final = 0
+NEW: Final = 1
+WAITING: Final = 2
+BACK: Final = 3
+SILENT: Final = 4
+RETURNER: Final = 5
+CALLED: Final = 6
+INSIDE: Final = 7
+GONE: Final = 8
+
+SHIFT = 12
+CHUNK = 1 << SHIFT
+MASK = CHUNK - 1
+
+DUE_STEP_MS = 100
+"""Due times are kept in tenths of a second since the line began, rounded up: 32 bits last thirteen years."""
+
+MISSES_MAX = 2
+"""After so many offers missed in a row, a place gets none until a person shows up in front of the page."""
+
+IDEMPOTENCY_MS = 600_000
+IDEMPOTENCY_KEYS_MAX = 100_000
+SILENT_CHUNKS_A_SWEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """A wish to join: the new visitor's id, when their page is told to ask first, and an optional repeat key."""
+
+    visitor: str
+    told_s: float
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The number given, and how many are before it.
+
+    ``end_ms`` above zero means admitted at once; ``number`` zero means that nobody is taken into line here.
+    """
+
+    number: int
+    visitor: str
+    joined_ms: int
+    ahead: int = 0
+    end_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A number that asked for itself, and until when it may be silent now. ``visible``: a person may be looking."""
+
+    number: int
+    silent_until_ms: int
+    visible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The outcome of a claim.
+
+    ``end_ms`` above zero: admitted, since ``admitted_ms``. Otherwise ``retry_ms`` says when to ask again; ``gone`` says
+    that the place no longer exists.
+    """
+
+    number: int
+    admitted_ms: int = 0
+    end_ms: int = 0
+    retry_ms: int = 0
+    called: bool = False
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class Inside:
+    """A slot in use: since when, until when."""
+
+    admitted_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A worker's whole view of a room. It is replaced, never edited, so a request sees one moment only."""
+
+    room: str
+    generation: int
+    base: int
+    issued: int
+    serving: int
+    state: RoomState
+    at_ms: int
+    chunks: Mapping[int, bytes] = field(repr=False)
+    before: Mapping[int, int] = field(repr=False)
+    counted: int
+    late: Sequence[int] = field(repr=False)
+    returners: Sequence[int] = field(repr=False)
+    turns: Mapping[int, int] = field(repr=False)
+    inside: Mapping[int, int] = field(repr=False)
+    present: int = 0
+    adopting: bool = False
+
+    def standing(self, number: int) -> int:
+        """Return the standing of ``number``; NONE for one that this view does not know but cannot rule out."""
+        chunk = self.chunks.get(number >> SHIFT)
+        known = chunk[number & MASK] if chunk is not None else NONE
+        if known == NONE and (self.base <= number <= self.issued or (number < self.base and not self.adopting)):
+            return GONE
+        return known
+
+    def ahead(self, number: int) -> int:
+        """Return how many visitors will be called before ``number``. For one number this never rises."""
+        if number <= self.serving:
+            return bisect_left(self.returners, number)
+        # Numbers given out since this view was made are taken for present: that can only fall.
+        unseen = max(0, number - self.issued - 1)
+        number -= unseen
+        start = number & ~MASK
+        chunk = self.chunks.get(number >> SHIFT, b"")
+        low, high = max(self.serving + 1 - start, 0), number - start
+        counted = chunk.count(NEW, low, high) + chunk.count(WAITING, low, high)
+        return self.before.get(number >> SHIFT, self.counted) + counted + unseen + bisect_left(self.late, number)
+
+
+class _Chunk:
+    """The standings and due times of 4,096 numbers. ``live`` counts those that serving must look at."""
+
+    __slots__ = ("due", "live", "standing")
+
+    def __init__(self) -> None:
+        self.standing = bytearray(CHUNK)
+        self.due = array("I", bytes(4 * CHUNK))
+        self.live = 0
+
+
+class Line:
+    """The record of one room and generation.
+
+    ``base`` is the first number of this series; ``assumed_until_ms`` is until when every slot must be taken for used,
+    after a record was lost while passes were out.
+    """
+
+    def __init__(
+        self, room: Room, now_ms: int, *, generation: int = 1, base: int = 1, assumed_until_ms: int = 0
+    ) -> None:
+        self.room = room
+        self.generation = generation
+        self.base = base
+        self.issued = base - 1
+        self.serving = base - 1
+        self.admissions = Admissions(room.new_users_per_minute)
+        self._born_ms = now_ms
+        self._assumed_until_ms = assumed_until_ms
+        self._chunks: dict[int, _Chunk] = {}
+        self._chunk_ids: list[int] = []
+        self._frozen: dict[int, bytes] = {}
+        self._tally = [0] * (GONE + 1)
+        self._turns: dict[int, int] = {}
+        self._inside: dict[int, Inside] = {}
+        self._misses: dict[int, int] = {}
+        self._heap: list[int] = []
+        self._in_heap: set[int] = set()
+        self._late: list[int] = []
+        self._late_of: dict[int, int] = {}
+        self._repeats: dict[str, tuple[int, Joined]] = {}
+        self._silent_cursor = 0
+
+    # -- what is asked of the line ------------------------------------------------------------------------------
+
+    def join(self, requests: Iterable[JoinRequest], now_ms: int) -> list[Joined]:
+        """Give the requests numbers in order of arrival; in standby admit as many as there is room for."""
+        return [self._repeat(request, now_ms) or self._join(request, now_ms) for request in requests]
+
+    def hear(self, heard: Iterable[Heard], now_ms: int) -> None:
+        """Note who asked for themselves, and by when each must ask again."""
+        for one in heard:
+            self._hear(one, now_ms)
+
+    def call(self, budget: int, now_ms: int) -> list[int]:
+        """Open turns for at most ``budget`` visitors: returners first, then on from ``serving``. Return the called.
+
+        Moves over the absent even when there is nothing to give, so that the count of the present stays true.
+        """
+        if self.room.queue_all:
+            budget = 0
+        free = max(0, min(budget, self.free_slots(now_ms), self.admissions.minute_room(now_ms)))
+        called = []
+        while free and (number := self._next_returner(now_ms)) is not None:
+            called.append(number)
+            self._open_turn(number, now_ms)
+            free -= 1
+        self._walk(free, now_ms, called)
+        return called
+
+    def claim(self, number: int, now_ms: int, silent_until_ms: int) -> Claimed:
+        """Trade a called number for a slot; or, for one who missed their call, call and claim at once.
+
+        Repeatable: a number that is inside gets the same slot again.
+        """
+        standing = self._standing(number, now_ms)
+        if standing == INSIDE:
+            slot = self._inside[number]
+            return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
+        if standing == GONE:
+            return Claimed(number, gone=True)
+        if standing == CALLED and self._turns[number] < now_ms:
+            self._miss(number)
+        if standing != CALLED or number not in self._turns:
+            self._hear(Heard(number, silent_until_ms), now_ms)
+            if self.room.queue_all or self._next_returner(now_ms) != number or not self.free_slots(now_ms):
+                return Claimed(number)
+        if self.room.queue_all or not self.admissions.room(now_ms):
+            retry_ms = self.admissions.wait_ms(now_ms)
+            if number in self._turns:  # to find the minute spent is no miss: the offer's end moves on
+                self._turns[number] = max(self._turns[number], now_ms + retry_ms + self._claim_within_ms)
+            return Claimed(number, retry_ms=retry_ms, called=number in self._turns)
+        slot = self._admit(number, now_ms, self._session_ms)
+        return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
+
+    def renew(self, number: int, admitted_ms: int, end_ms: int, now_ms: int) -> int:
+        """Slide the end of a pass that was used, and return the end now held; 0 when it is held no more.
+
+        A pass given in standby becomes a whole session with the first request that brings it back. A pass that this
+        record does not know, of a series before it, is taken in as it states itself.
+        """
+        standing = self._standing(number, now_ms)
+        if standing == NONE and end_ms > now_ms:
+            self._adopt(number, now_ms)
+            self._set(number, INSIDE)
+            self._inside[number] = Inside(admitted_ms, end_ms)
+        slot = self._inside.get(number)
+        if slot is None:
+            return 0
+        whole = slot.end_ms - slot.admitted_ms >= self._session_ms
+        if not (whole and self.room.disable_session_renewal):
+            end_ms = now_ms + self._session_ms
+            if self.room.session_limit_s is not None:
+                end_ms = min(end_ms, slot.admitted_ms + int(self.room.session_limit_s * 1000))
+            slot.end_ms = max(slot.end_ms, end_ms)
+        return slot.end_ms
+
+    def leave(self, number: int, now_ms: int) -> None:
+        """Give up a place or a slot."""
+        standing = self._standing(number, now_ms)
+        if standing == NONE:
+            self._adopt(number, now_ms)
+        if standing != GONE:
+            self._set(number, GONE)
+
+    def sweep(self, now_ms: int) -> None:
+        """Let time pass: turns not taken are missed, slots end, the silent are marked, the forgotten forgotten."""
+        for number in [number for number, end_ms in self._turns.items() if end_ms < now_ms]:
+            self._miss(number)
+        for number in [number for number, slot in self._inside.items() if slot.end_ms <= now_ms]:
+            self._set(number, GONE)
+        self._next_returner(now_ms)
+        self._mark_silent(now_ms)
+        self._forget(now_ms)
+
+    def snapshot(self, now_ms: int) -> Snapshot:
+        """Return the view that workers answer from. Chunks that did not change are shared with the one before."""
+        before: dict[int, int] = {}
+        counted = 0
+        first = (self.serving + 1) >> SHIFT
+        for chunk_id in self._chunk_ids[bisect_left(self._chunk_ids, first) :]:
+            before[chunk_id] = counted
+            standing = self._chunks[chunk_id].standing
+            low = max(self.serving + 1 - (chunk_id << SHIFT), 0)
+            counted += standing.count(NEW, low) + standing.count(WAITING, low)
+        for chunk_id in self._chunks.keys() - self._frozen.keys():
+            self._frozen[chunk_id] = bytes(self._chunks[chunk_id].standing)
+        return Snapshot(
+            room=self.room.name,
+            generation=self.generation,
+            base=self.base,
+            issued=self.issued,
+            serving=self.serving,
+            state=self.state(now_ms),
+            at_ms=now_ms,
+            chunks=dict(self._frozen),
+            before=before,
+            counted=counted,
+            late=tuple(self._late),
+            returners=tuple(sorted(number for number in self._in_heap if self._at(number) == RETURNER)),
+            turns=dict(self._turns),
+            inside={number: slot.end_ms for number, slot in self._inside.items()},
+            present=self.present,
+            adopting=self._adopts(now_ms),
+        )
+
+    # -- what it knows ------------------------------------------------------------------------------------------
+
+    @property
+    def present(self) -> int:
+        """How many wait in line and are not known to be absent."""
+        return self._tally[NEW] + self._tally[WAITING] + self._tally[BACK] + self._tally[RETURNER]
+
+    def free_slots(self, now_ms: int) -> int:
+        """Return the slots in nobody's hand: neither inside nor offered. The hard cap on active users is here."""
+        if now_ms < self._assumed_until_ms:
+            return 0
+        return self.room.total_active_users - self._tally[INSIDE] - self._tally[CALLED]
+
+    def state(self, now_ms: int) -> RoomState:
+        """Return what the room is doing."""
+        if self.room.suspended or self.room.queueing_method is QueueingMethod.PASSTHROUGH:
+            return RoomState.PASSTHROUGH
+        if self.room.queue_all:
+            return RoomState.HELD
+        return RoomState.OPEN if self._standby(now_ms) else RoomState.QUEUEING
+
+    @property
+    def passes_end_ms(self) -> int:
+        """The latest end of a pass that is out; 0 when nobody is inside."""
+        return max((slot.end_ms for slot in self._inside.values()), default=0)
+
+    # -- how ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _session_ms(self) -> int:
+        return int(self.room.session_duration_s * 1000)
+
+    @property
+    def _claim_within_ms(self) -> int:
+        return int(self.room.claim_within_s * 1000)
+
+    def _standby(self, now_ms: int) -> bool:
+        """Whether newcomers may go straight in: the limits have room and nobody is in line."""
+        return (
+            not self.room.always_queue
+            and not self.room.queue_all
+            and not self.present
+            and self.free_slots(now_ms) > 0
+            and self.admissions.room(now_ms) > 0
+        )
+
+    def _repeat(self, request: JoinRequest, now_ms: int) -> Joined | None:
+        """Return what the same request was answered before, if its key was seen within ten minutes."""
+        while self._repeats:
+            oldest = next(iter(self._repeats))
+            if self._repeats[oldest][0] > now_ms and len(self._repeats) <= IDEMPOTENCY_KEYS_MAX:
+                break
+            del self._repeats[oldest]
+        if request.idempotency_key is None or request.idempotency_key not in self._repeats:
+            return None
+        joined = self._repeats[request.idempotency_key][1]
+        if self._standing(joined.number, now_ms) == GONE:
+            return None
+        slot = self._inside.get(joined.number)
+        return replace(joined, end_ms=slot.end_ms if slot else 0)
+
+    def _join(self, request: JoinRequest, now_ms: int) -> Joined:
+        standby = self._standby(now_ms)
+        if not standby and self.room.queueing_method is QueueingMethod.REJECT:
+            return Joined(0, request.visitor, now_ms)
+        self.issued = number = self.issued + 1
+        if standby:
+            # Who keeps no cookie holds a slot for a minute, not for a session.
+            slot = self._admit(number, now_ms, min(self._claim_within_ms, self._session_ms))
+            joined = Joined(number, request.visitor, now_ms, end_ms=slot.end_ms)
+        else:
+            ahead = self.present
+            told_ms = request.told_s * (1 + self.room.refresh.jitter) * 1000 + SILENCE_S * 1000
+            self._set(number, NEW)
+            self._set_due(number, now_ms + int(told_ms))
+            joined = Joined(number, request.visitor, now_ms, ahead)
+        if request.idempotency_key is not None:
+            self._repeats[request.idempotency_key] = (now_ms + IDEMPOTENCY_MS, joined)
+        return joined
+
+    def _hear(self, heard: Heard, now_ms: int) -> None:
+        number = heard.number
+        standing = self._standing(number, now_ms)
+        if standing == GONE:
+            return
+        if standing == NONE:
+            self._adopt(number, now_ms)
+            standing = SILENT
+        self._set_due(number, heard.silent_until_ms)
+        if heard.visible:
+            self._misses.pop(number, None)
+        if standing == NEW:
+            self._set(number, WAITING)
+        elif standing == SILENT and number > self.serving:
+            self._set(number, BACK)
+        elif standing == SILENT and self._misses.get(number, 0) < MISSES_MAX:
+            self._set(number, RETURNER)
+            if number not in self._in_heap:
+                self._in_heap.add(number)
+                heappush(self._heap, number)
+
+    def _next_returner(self, now_ms: int) -> int | None:
+        """Return the first returner who is present; the absent before them are passed over."""
+        while self._heap:
+            number = self._heap[0]
+            if self._at(number) == RETURNER:
+                if not self._is_silent(number, now_ms):
+                    return number
+                self._set(number, SILENT)
+            heappop(self._heap)
+            self._in_heap.discard(number)
+        return None
+
+    def _walk(self, free: int, now_ms: int, called: list[int]) -> None:
+        """Move ``serving`` on while there is somebody to pass over, or a slot for who is next."""
+        now_step = self._step(now_ms)
+        while self.serving < self.issued:
+            number = self.serving + 1
+            chunk = self._chunks.get(number >> SHIFT)
+            if chunk is None:  # a gap between two series: on to the next chunk there is
+                following = self._chunk_ids[bisect_left(self._chunk_ids, number >> SHIFT)]
+                self.serving = (following << SHIFT) - 1
+                continue
+            last = min(number | MASK, self.issued)
+            if not chunk.live:
+                self.serving = last
+                continue
+            for candidate in range(number, last + 1):
+                if NEW <= chunk.standing[candidate & MASK] <= BACK:
+                    if chunk.due[candidate & MASK] < now_step:
+                        self._set(candidate, SILENT)
+                    elif chunk.standing[candidate & MASK] == NEW or not free:
+                        return
+                    else:
+                        self._open_turn(candidate, now_ms)
+                        called.append(candidate)
+                        free -= 1
+                self.serving = candidate
+
+    def _open_turn(self, number: int, now_ms: int) -> None:
+        """Offer a slot. The offer never ends before its holder's page asks again."""
+        asks_by_ms = self._born_ms + self._chunks[number >> SHIFT].due[number & MASK] * DUE_STEP_MS
+        grace_ms = int((OFFER_S - SILENCE_S) * 1000)
+        self._set(number, CALLED)
+        self._turns[number] = max(now_ms + self._claim_within_ms, asks_by_ms + grace_ms)
+
+    def _miss(self, number: int) -> None:
+        self._set(number, SILENT)
+        self._misses[number] = self._misses.get(number, 0) + 1
+
+    def _admit(self, number: int, now_ms: int, length_ms: int) -> Inside:
+        self.admissions.add(now_ms)
+        self._set(number, INSIDE)
+        self._misses.pop(number, None)
+        self._inside[number] = slot = Inside(now_ms, now_ms + length_ms)
+        return slot
+
+    def _adopts(self, now_ms: int) -> bool:
+        """Whether a signed number from before this record may still be somebody's place."""
+        return now_ms < self._born_ms + int(self.room.ticket_keep_s * 1000)
+
+    def _adopt(self, number: int, now_ms: int) -> None:
+        """Take in a number that is signed but unknown: a place from before the record was lost."""
+        self._set(number, SILENT)
+        self._set_due(number, now_ms)
+        self.issued = max(self.issued, number)
+
+    def _standing(self, number: int, now_ms: int) -> int:
+        """Return a number's standing; an ended slot, and a ticket not heard for ``ticket_keep``, are gone from here."""
+        standing = self._at(number)
+        if standing == NONE:
+            return GONE if self.base <= number <= self.issued or not self._adopts(now_ms) else NONE
+        keep_ms = int(self.room.ticket_keep_s * 1000)
+        ended = standing == INSIDE and self._inside[number].end_ms <= now_ms
+        if ended or (standing == SILENT and self._is_silent(number, now_ms - keep_ms)):
+            self._set(number, GONE)
+            return GONE
+        return standing
+
+    def _at(self, number: int) -> int:
+        chunk = self._chunks.get(number >> SHIFT)
+        return NONE if chunk is None else chunk.standing[number & MASK]
+
+    def _set(self, number: int, standing: int) -> None:
+        """Move a number to another standing, and all counts with it."""
+        chunk_id = number >> SHIFT
+        chunk = self._chunks.get(chunk_id)
+        if chunk is None:
+            chunk = self._chunks[chunk_id] = _Chunk()
+            insort(self._chunk_ids, chunk_id)
+        old = chunk.standing[number & MASK]
+        chunk.standing[number & MASK] = standing
+        chunk.live += (NEW <= standing <= BACK) - (NEW <= old <= BACK)
+        self._tally[old] -= 1
+        self._tally[standing] += 1
+        self._frozen.pop(chunk_id, None)
+        if old in (BACK, RETURNER):
+            del self._late[bisect_left(self._late, self._late_of.pop(number))]
+        elif old == CALLED:
+            del self._turns[number]
+        elif old == INSIDE:
+            del self._inside[number]
+        if standing in (BACK, RETURNER):
+            self._late_of[number] = self.issued
+            insort(self._late, self.issued)
+        elif standing == GONE:
+            self._misses.pop(number, None)
+
+    def _step(self, at_ms: int) -> int:
+        return (at_ms - self._born_ms) // DUE_STEP_MS
+
+    def _set_due(self, number: int, silent_until_ms: int) -> None:
+        self._chunks[number >> SHIFT].due[number & MASK] = min(max(0, self._step(silent_until_ms) + 1), 0xFFFFFFFF)
+
+    def _is_silent(self, number: int, now_ms: int) -> bool:
+        return self._chunks[number >> SHIFT].due[number & MASK] < self._step(now_ms)
+
+    def _mark_silent(self, now_ms: int) -> None:
+        """Mark the silent ahead of ``serving``, a few chunks at a time, so that *ahead* leaves them out."""
+        now_step = self._step(now_ms)
+        ids = self._chunk_ids[bisect_left(self._chunk_ids, (self.serving + 1) >> SHIFT) :]
+        for turn in range(min(SILENT_CHUNKS_A_SWEEP, len(ids))):
+            chunk_id = ids[(self._silent_cursor + turn) % len(ids)]
+            chunk = self._chunks[chunk_id]
+            if chunk.live:
+                for index, standing in enumerate(bytes(chunk.standing)):
+                    if NEW <= standing <= BACK and chunk.due[index] < now_step:
+                        self._set((chunk_id << SHIFT) + index, SILENT)
+        self._silent_cursor += SILENT_CHUNKS_A_SWEEP
+
+    def _forget(self, now_ms: int) -> None:
+        """Drop the oldest chunk once nobody in it can come back: memory is bounded by who may still matter."""
+        if not self._chunk_ids:
+            return
+        chunk_id = self._chunk_ids[0]
+        chunk = self._chunks[chunk_id]
+        behind = (chunk_id << SHIFT) + MASK <= self.serving
+        keep_ms = int(self.room.ticket_keep_s * 1000)
+        if behind and max(chunk.due) < self._step(now_ms - keep_ms) and not self._holds_anybody(chunk):
+            del self._chunks[chunk_id], self._chunk_ids[0]
+            self._frozen.pop(chunk_id, None)
+
+    @staticmethod
+    def _holds_anybody(chunk: _Chunk) -> bool:
+        return any(chunk.standing.count(standing) for standing in (RETURNER, CALLED, INSIDE))

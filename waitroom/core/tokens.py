@@ -1,0 +1,115 @@
+"""Tickets and passes as text that a visitor carries.
+
+A token is ``kind.version.key-id.room.generation.number.visitor.time.signature``: every field is delimited, no field can
+hold the delimiter, and the signature covers all that stands before it. Three rules keep a token from being more than
+it says:
+
+* the *kind* is part of the text and of the key's derivation, so a ticket can never be shown as a pass;
+* the *key id* names the one key to try, so a rotation costs no second HMAC and a retired key is recognised at once;
+* the signature must be spelled exactly as we spell it. Base64 leaves spare bits in the last letter, so four texts
+  decode to one signature (RFC 4648, section 3.5); only ours is accepted, and the token's text can stand for the token.
+
+Signing is itsdangerous' ``Signer`` with SHA-256. Its timed signers are not used: they refuse tokens from a host whose
+clock is ahead; we carry times inside and the store's clock judges them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from typing import TYPE_CHECKING
+
+from itsdangerous import Signer
+
+from waitroom.errors import InvalidToken
+from waitroom.model import Pass, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOKEN_BYTES_MAX = 400
+"""Longer text is not looked at: ours never come near, and a cookie header has room for many."""
+
+SECRET_CHARS_MIN = 32
+"""A key shorter than this is refused at start: 32 hexadecimal digits are 128 bits."""
+
+_VERSION = "1"
+_TICKET = "t"
+_PASS = "p"  # noqa: S105 - the letter of a kind, not a word to enter by
+_TICKET_FIELDS = 8
+_PASS_FIELDS = 9
+# Digits without a leading zero, at most 16 of them: every number has one spelling and fits 2**53.
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+_VISITOR = re.compile(r"[0-9a-f]{16,32}")
+
+
+def key_id(secret: str) -> str:
+    """Return the eight letters by which tokens name ``secret``; they tell nothing about it."""
+    return hashlib.sha256(b"waitroom key id\0" + secret.encode()).hexdigest()[:8]
+
+
+class Keyring:
+    """The signing keys, newest last. The newest signs; every one of them still verifies."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        if not secrets:
+            raise ValueError("a keyring needs at least one key")
+        self._signers: dict[tuple[str, str], Signer] = {}
+        for secret in secrets:
+            for kind in (_TICKET, _PASS):
+                self._signers[kind, key_id(secret)] = Signer(
+                    secret,
+                    salt=f"waitroom.{kind}.{_VERSION}",
+                    sep=".",
+                    digest_method=hashlib.sha256,
+                    key_derivation="hmac",
+                )
+        self._newest = key_id(secrets[-1])
+
+    def sign_ticket(self, ticket: Ticket) -> str:
+        """Return ``ticket`` as text."""
+        return self._sign(_TICKET, ticket.room, ticket.generation, ticket.number, ticket.visitor, ticket.issued_ms)
+
+    def sign_pass(self, entry_pass: Pass) -> str:
+        """Return ``entry_pass`` as text."""
+        return self._sign(
+            _PASS,
+            entry_pass.room,
+            entry_pass.generation,
+            entry_pass.number,
+            entry_pass.visitor,
+            entry_pass.admitted_ms,
+            entry_pass.end_ms,
+        )
+
+    def read(self, text: str) -> Ticket | Pass:
+        """Return what ``text`` states.
+
+        Raises ``InvalidToken`` with a reason of one word: ``oversized``, ``malformed``, ``unknown-kind``,
+        ``unknown-key`` or ``forged``. Whether it is for this room, and still good, is for the caller to judge.
+        """
+        if len(text) > TOKEN_BYTES_MAX:
+            raise InvalidToken("oversized")
+        stated, _, signature = text.rpartition(".")
+        fields = stated.split(".")
+        if fields[0] not in (_TICKET, _PASS):
+            raise InvalidToken("unknown-kind")
+        if len(fields) != (_TICKET_FIELDS if fields[0] == _TICKET else _PASS_FIELDS) or fields[1] != _VERSION:
+            raise InvalidToken("malformed")
+        signer = self._signers.get((fields[0], fields[2]))
+        if signer is None:
+            raise InvalidToken("unknown-key")
+        # Re-signing and comparing texts, instead of decoding theirs, is what rules out other spellings.
+        if not (text.isascii() and hmac.compare_digest(signer.get_signature(stated), signature.encode())):
+            raise InvalidToken("forged")
+        kind, _, _, room, generation, number, visitor, *times = fields
+        if not (all(map(_NUMBER.fullmatch, (generation, number, *times))) and _VISITOR.fullmatch(visitor)):
+            raise InvalidToken("malformed")
+        if kind == _TICKET:
+            return Ticket(room, int(generation), int(number), visitor, int(times[0]))
+        return Pass(room, int(generation), int(number), visitor, int(times[0]), int(times[1]))
+
+    def _sign(self, kind: str, *fields: str | int) -> str:
+        stated = ".".join((kind, _VERSION, self._newest, *map(str, fields)))
+        return self._signers[kind, self._newest].sign(stated).decode()

@@ -1,0 +1,169 @@
+"""The nouns.
+
+Everything here is frozen: a request is judged against values that cannot change under it. Durations are seconds as
+floats and end in ``_s``; instants are whole milliseconds of *store time* since 1970 and end in ``_ms``; sizes end in
+``_bytes``. The words are those of ``docs/GLOSSARY.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+Network = IPv4Network | IPv6Network
+
+TICK_S = 0.25
+"""One control step: how often calls are made, what was heard is noted, and the shared view is replaced."""
+
+
+class RoomState(StrEnum):
+    """What a room is doing, as ``now`` tells everyone."""
+
+    OPEN = "open"
+    QUEUEING = "queueing"
+    HELD = "held"
+    PASSTHROUGH = "passthrough"
+
+
+class VisitorState(StrEnum):
+    """Where one visitor stands, as ``me`` tells them."""
+
+    NONE = "none"
+    WAITING = "waiting"
+    CALLED = "called"
+    MISSED = "missed"
+    ADMITTED = "admitted"
+    EXPIRED = "expired"
+    HELD = "held"
+    FULL = "full"
+    REJECTED = "rejected"
+
+
+class QueueingMethod(StrEnum):
+    """What becomes of those for whom there is no slot."""
+
+    FIFO = "fifo"
+    PASSTHROUGH = "passthrough"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A signed place in line. It never changes; ``number`` is counted from 1, or from a series' base."""
+
+    room: str
+    generation: int
+    number: int
+    visitor: str
+    issued_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A signed admission. ``end_ms`` is an end that the store holds, never one a worker made up."""
+
+    room: str
+    generation: int
+    number: int
+    visitor: str
+    admitted_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """One line of ``match`` or ``bypass``.
+
+    A ``path`` ending in ``/`` covers everything below it and itself without the slash; others match exactly. ``host`` is
+    ``*``, a name, or ``*.name`` for its subdomains. Every pair of ``query`` must be present. ``method`` None is any.
+    """
+
+    path: str
+    host: str = "*"
+    query: tuple[tuple[str, str], ...] = ()
+    method: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """How often a waiting page asks: bounds of the told interval, and the share the page adds by chance."""
+
+    near_s: float = 2.0
+    far_s: float = 60.0
+    farthest_s: float = 300.0
+    jitter: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A protected part of a site, with its limits. ``None`` for ``max_waiting`` means no limit."""
+
+    name: str
+    match: tuple[PathRule, ...]
+    bypass: tuple[PathRule, ...] = ()
+    total_active_users: int = 200
+    new_users_per_minute: int = 600
+    session_duration_s: float = 300.0
+    session_limit_s: float | None = None
+    disable_session_renewal: bool = False
+    claim_within_s: float = 60.0
+    ticket_keep_s: float = 7200.0
+    queueing_method: QueueingMethod = QueueingMethod.FIFO
+    queue_all: bool = False
+    suspended: bool = False
+    always_queue: bool = False
+    max_waiting: int | None = None
+    queueing_status_code: int = 200
+    refresh: Refresh = field(default_factory=Refresh)
+    cacheable: bool = False
+    cookie_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an origin listens, or where we do."""
+
+    host: str
+    port: int
+    https: bool = False
+
+    def __str__(self) -> str:
+        """Return it as it would stand in a URL's authority."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """Every limit of the wire, under the name an operator changes. ``None`` is no limit."""
+
+    header_bytes: int = 32 * 1024
+    header_count: int = 100
+    target_bytes: int = 8 * 1024
+    body_bytes: int | None = 100 * 1024 * 1024
+    header_timeout_s: float = 10.0
+    body_idle_timeout_s: float = 30.0
+    keep_alive_timeout_s: float = 65.0
+    connect_timeout_s: float = 3.0
+    first_byte_timeout_s: float = 60.0
+    idle_timeout_s: float = 300.0
+    total_timeout_s: float | None = None
+    connections_per_worker: int = 20_000
+    joins_per_client_per_minute: int | None = 60
+    drain_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole configuration, checked. Paths are absolute."""
+
+    listen: Address
+    origin: Address
+    rooms: tuple[Room, ...]
+    secret_keys_file: Path
+    workers: int = 1
+    store: str = "memory:"
+    trusted_proxies: tuple[Network, ...] = ()
+    limits: WireLimits = field(default_factory=WireLimits)

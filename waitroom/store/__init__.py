@@ -1,0 +1,1 @@
+"""The stores: where a room's record is kept."""

@@ -1,0 +1,68 @@
+"""The note beside the key file: which rooms have run under these keys.
+
+A counter that may have come back smaller is left behind, not repaired. For that one must know that it ever ran, also
+when its record is gone; so the names stand in a file of their own, next to the keys that make old tickets valid. An
+unreadable note is an error at start: to take it for empty would give numbers twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from waitroom.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+logger = logging.getLogger("waitroom.store")
+
+
+@dataclass(frozen=True, slots=True)
+class RoomNote:
+    """The last number known to be given out, and until when a pass may be out (milliseconds of store time)."""
+
+    issued: int
+    passes_until_ms: int
+
+
+class Notes:
+    """The file of notes at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written: dict[str, RoomNote] = {}
+
+    def read(self) -> dict[str, RoomNote]:
+        """Return the notes by room; none when nothing has run here yet.
+
+        Raises ``StartError`` when there is a file that cannot be understood.
+        """
+        try:
+            stated = json.loads(self._path.read_text())
+            return {
+                str(room): RoomNote(int(note["issued"]), int(note["passes_until_ms"])) for room, note in stated.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StartError(
+                f"{self._path}: cannot be read ({error}); it says which rooms have given out numbers. "
+                "Restore it, or delete it together with the key file to start anew."
+            ) from error
+
+    def write(self, notes: Mapping[str, RoomNote]) -> bool:
+        """Replace the file by ``notes``, if they differ from what stands there. Return whether anything was written."""
+        if notes == self._written:
+            return False
+        beside = self._path.with_name(self._path.name + ".new")
+        try:
+            beside.write_text(json.dumps({room: asdict(note) for room, note in notes.items()}))
+            beside.replace(self._path)
+        except OSError as error:
+            logger.error("cannot note which rooms have run: %s", error, extra={"reason": "notes-unwritable"})  # noqa: TRY400 - the error is the message
+        self._written = dict(notes)
+        return True
