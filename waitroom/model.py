@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Network = IPv4Network | IPv6Network
 
@@ -76,8 +79,8 @@ class Pass:
 class PathRule:
     """One line of ``match`` or ``bypass``.
 
-    A ``path`` ending in ``/`` covers everything below it and itself without the slash; others match exactly. ``host`` is
-    ``*``, a name, or ``*.name`` for its subdomains. Every pair of ``query`` must be present. ``method`` None is any.
+    A ``path`` ending in ``/`` covers everything below it and itself without the slash; others match exactly. ``host``
+    is ``*``, a name, or ``*.name`` for its subdomains. Every pair of ``query`` must be present. ``method`` None is any.
     """
 
     path: str

@@ -1,0 +1,98 @@
+"""The composition root: the only file that knows everybody.
+
+It makes the parts of one worker from settings and keys, and hands each what it needs; nothing below it builds anything
+for itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from waitroom import resources
+from waitroom.clock import SystemClock
+from waitroom.core.tokens import Keyring
+from waitroom.service import RoomService
+from waitroom.store.memory import MemoryStore
+from waitroom.store.notes import Notes
+from waitroom.ticker import Ticker
+from waitroom.upstream import Origin
+from waitroom.web.answers import Answers
+from waitroom.web.desk import Desk
+from waitroom.web.hall import Hall
+from waitroom.web.joinlimit import JoinLimit
+from waitroom.web.pages import Pages
+from waitroom.web.wire import check_uvicorn, wire_class
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from waitroom.model import Settings
+    from waitroom.ports import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One worker, ready to serve."""
+
+    settings: Settings
+    store: Store
+    ticker: Ticker
+    desk: Desk
+    hall: Hall
+    origin: Origin
+
+    def uvicorn_config(self, backlog: int) -> uvicorn.Config:
+        """Return the configuration of the server that runs our protocol on its sockets."""
+        return uvicorn.Config(
+            _no_asgi,
+            http=wire_class(self.hall),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            backlog=backlog,
+            timeout_graceful_shutdown=max(1, int(self.settings.limits.drain_timeout_s)),
+        )
+
+    async def close(self) -> None:
+        """Let go of everything, the last tick taken."""
+        await self.ticker.stop()
+        self.origin.close()
+        await self.store.close()
+
+
+async def build(settings: Settings, secret_keys: Sequence[str]) -> Parts:
+    """Return the parts of a worker. Raises ``StartError`` when one of them cannot be had."""
+    check_uvicorn()
+    clock = SystemClock()
+    store = MemoryStore(settings.rooms, clock, Notes(notes_path(settings.secret_keys_file)))
+    keyring = Keyring(secret_keys)
+    services = {
+        room.name: RoomService(room, await store.snapshot(room.name), store, keyring, clock) for room in settings.rooms
+    }
+    origin = Origin(settings.origin, settings.limits)
+    limit = JoinLimit(settings.limits.joins_per_client_per_minute, spare_private=not settings.trusted_proxies)
+    desk = Desk(settings, services, origin, Answers(Pages(resources.find("templates"))), limit, clock=clock)
+    return Parts(
+        settings=settings,
+        store=store,
+        ticker=Ticker(services.values(), store),
+        desk=desk,
+        hall=Hall(desk, settings.limits),
+        origin=origin,
+    )
+
+
+def notes_path(secret_keys_file: Path) -> Path:
+    """Return where it is noted which rooms have run under these keys."""
+    return secret_keys_file.with_name(secret_keys_file.name + ".rooms.json")
+
+
+async def _no_asgi(_scope: Any, _receive: Any, _send: Any) -> None:
+    """Stand where uvicorn wants an application: our protocol never makes an ASGI task."""
+    raise AssertionError("no request goes through ASGI")

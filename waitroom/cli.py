@@ -1,0 +1,158 @@
+"""The commands: ``waitroom serve``, ``check``, ``schema``, ``demo``.
+
+Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from waitroom import config, keys, logs
+from waitroom.errors import ConfigError, WaitroomError
+from waitroom.supervisor import Orders, Supervisor, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from waitroom.model import Settings
+
+MISTAKE = 1
+BUG = 70
+
+EPILOG = """\
+examples:
+  waitroom demo                                 a shop, a crowd of 500, and the waiting room between them
+  waitroom check config/waitroom.yaml           every mistake of a configuration at once
+  waitroom serve --config config/waitroom.yaml  the proxy
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Return its exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(mistake, file=sys.stderr)
+        return MISTAKE
+    except WaitroomError as error:
+        print(f"waitroom: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does; that is no mistake of anybody's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="waitroom",
+        description="A waiting room in front of any shop: who comes gets a signed place in line, and is let in, in "
+        "order, at the pace the shop sustains. Everything that is not part of the event passes straight through.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"waitroom {version('waitroom')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = commands.add_parser(
+        "serve",
+        help="run the proxy",
+        description="Run the proxy until SIGTERM or Ctrl-C: then no new connections are taken, what is in flight is "
+        "finished within limits.drain_timeout, and the exit code is 0.",
+    )
+    serve.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration, YAML")
+    serve.add_argument("--workers", type=int, metavar="N", help="worker processes, instead of the file's `workers`")
+    serve.add_argument("--listen", metavar="HOST:PORT", help="where to listen, instead of the file's `listen`")
+    serve.add_argument(
+        "--log-format", choices=("json", "text"), default="json", help="one JSON object a line (default), or text"
+    )
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser(
+        "check",
+        help="judge a configuration",
+        description="Print OK and exit 0; or print every mistake as file:line: key: what is wrong; what would be "
+        "right, and exit 1. Warnings, about what is allowed but may not do what was meant, go to stderr.",
+    )
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(run=_check)
+
+    schema = commands.add_parser(
+        "schema", help="print the configuration's JSON Schema, for editors", description="Print the JSON Schema."
+    )
+    schema.set_defaults(run=_schema)
+
+    demo = commands.add_parser(
+        "demo",
+        help="show it: a shop, a crowd, and the waiting room between them",
+        description="Start the example shop and the proxy in front of it, open the event, send a crowd of whom half "
+        "vanish, some come back late and some cheat, and print what came of it, read from the crowd's and the shop's "
+        "own logs only. Exits 0 when every promise held.",
+    )
+    demo.add_argument("--visitors", type=int, default=500, metavar="N", help="how many come (default 500)")
+    demo.add_argument("--stock", type=int, default=50, metavar="N", help="units for sale (default 50)")
+    demo.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    demo.add_argument("--seed", type=int, default=1, metavar="N", help="of the crowd's chance (default 1)")
+    demo.add_argument(
+        "--exit-when-done", action="store_true", help="do not stay up afterwards for a look in the browser"
+    )
+    demo.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    settings = config.load(options.config, os.environ)
+    return config.override(settings, listen=options.listen, workers=options.workers)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    logs.configure(options.log_format)
+    orders = Orders(settings, keys.load(settings.secret_keys_file, os.environ), options.log_format)
+    with listen(settings) as sock:
+        return asyncio.run(Supervisor(orders, sock).run())
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = config.load(options.file, os.environ)
+    for warning in config.warnings(settings):
+        print(f"warning: {warning}", file=sys.stderr)
+    print("OK")
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    print(json.dumps(config.schema(), indent=2))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from waitroom.demo import Demo  # noqa: PLC0415 - brings the crowd's client, which serving has no use for
+
+    return asyncio.run(
+        Demo(
+            visitors=options.visitors,
+            stock=options.stock,
+            workers=options.workers,
+            seed=options.seed,
+            stay=not options.exit_when_done,
+            as_json=options.json,
+        ).run()
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

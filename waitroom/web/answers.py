@@ -1,0 +1,193 @@
+"""Our answers: pages, statuses as JSON, refusals, each with the headers that belong to it.
+
+Every one of them is ``no-store`` except what is the same for everybody, says in ``Waitroom-State`` what the visitor is
+told, and carries a cookie only where the request earned one: a place, a claim, a renewal, a leave.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+from waitroom.model import Pass, VisitorState
+from waitroom.web.messages import Reply
+from waitroom.web.pages import ClosedView, ErrorView, FullView, Notice, NoticeView, WaitingView, problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from waitroom.core.gate import Refusal
+    from waitroom.model import Room
+    from waitroom.service import RoomService, Told
+    from waitroom.web.messages import Headers
+    from waitroom.web.pages import Pages
+
+RETRY_S = 5
+"""When to try again after a refusal that says nothing better: a shop that is down, a prefetch."""
+
+_NO_STORE = (b"Cache-Control", b"no-store")
+_HTML = (b"Content-Type", b"text/html; charset=utf-8")
+_JSON = (b"Content-Type", b"application/json")
+_PROBLEM = (b"Content-Type", b"application/problem+json")
+_TEXT = (b"Content-Type", b"text/plain; charset=utf-8")
+_NO_INDEX = (b"X-Robots-Tag", b"noindex")
+_PLAIN = (b"X-Content-Type-Options", b"nosniff")
+
+
+def cookie_names(room: Room) -> frozenset[bytes]:
+    """Return the names under which a room's cookie is read: its own, and the one it has over https."""
+    name = room.cookie_name.encode()
+    return frozenset({name, b"__Host-" + name})
+
+
+def cookie(room: Room, token: str, max_age_s: int, *, https: bool) -> tuple[bytes, bytes]:
+    """Return the header that gives a visitor their token; an empty one takes it away.
+
+    The name changes with the attributes: two cookies of one name would shadow each other for ever. Over https the
+    cookie is sent from other sites too, because the way back from a payment page is a cross-site POST.
+    """
+    prefix, attributes = ("__Host-", "Secure; SameSite=None") if https else ("", "SameSite=Lax")
+    text = f"{prefix}{room.cookie_name}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; {attributes}"
+    return (b"Set-Cookie", text.encode())
+
+
+def pass_cookie(service: RoomService, entry_pass: Pass, *, https: bool) -> tuple[bytes, bytes]:
+    """Return the cookie of a pass. It outlives the pass by a session, so that an ended one is known for what it was."""
+    left_ms = max(0, entry_pass.end_ms - service.now_ms())
+    max_age_s = left_ms // 1000 + int(service.room.session_duration_s)
+    return cookie(service.room, service.pass_text(entry_pass), max_age_s, https=https)
+
+
+def text(status: int, words: str, *extra: tuple[bytes, bytes]) -> Reply:
+    """Return a short answer for machines and people alike."""
+    return Reply(status, [_TEXT, _NO_STORE, _PLAIN, *extra], f"{words}\n".encode())
+
+
+def told_json(service: RoomService, told: Told, extra: Mapping[str, object], cookies: Headers) -> Reply:
+    """Return the ``me`` object, with ``extra`` for those who keep no cookies."""
+    body = {
+        "room": service.room.name,
+        "state": told.state,
+        "number": told.number,
+        "ahead": told.ahead,
+        "wait_s": told.wait_s,
+        "refresh_s": _plain(told.refresh_s),
+        "opens_at": None,
+        "claim_by": told.claim_by,
+        "pass_until": told.pass_until,
+        "message": None,
+        **extra,
+    }
+    headers = [_JSON, _NO_STORE, _NO_INDEX, _PLAIN, _state(told.state), *cookies]
+    headers.append((b"Retry-After", b"%d" % math.ceil(told.refresh_s)))
+    return Reply(200, headers, json.dumps(body, separators=(",", ":")).encode())
+
+
+def shared_status(service: RoomService, etag: bytes | None) -> Reply:
+    """Return what is the same for everybody, or 304 to who has it."""
+    headers = [
+        (b"Cache-Control", b"public, max-age=1"),
+        (b"ETag", service.shared_etag),
+        (b"Access-Control-Allow-Origin", b"*"),
+    ]
+    if etag is not None and service.shared_etag in (part.strip() for part in etag.split(b",")):
+        return Reply(304, headers)
+    return Reply(200, [_JSON, *headers, _PLAIN, _NO_INDEX], service.shared_status)
+
+
+class Answers:
+    """The answers that are pages, from one set of templates."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._csp = (b"Content-Security-Policy", pages.csp)
+
+    def waiting(
+        self, service: RoomService, told: Told, page_url: str, cookies: Headers, *, form: bool, scripted: bool
+    ) -> Reply:
+        """Return the waiting page. ``scripted``: the browser showed that it runs scripts, which keep it up to date."""
+        assert told.number is not None
+        refresh_s = math.ceil(told.refresh_s)
+        room = service.room
+        page = self._pages.waiting(
+            WaitingView(
+                room=room.name,
+                state=told.state,
+                number=told.number,
+                ahead=told.ahead,
+                wait_s=told.wait_s,
+                refresh_s=refresh_s,
+                page_url=page_url,
+                me_url=f"/.waitroom/{room.name}/me",
+                leave_url=f"/.waitroom/{room.name}/leave",
+                claim_by=told.claim_by,
+                form_note=form,
+                jitter=room.refresh.jitter,
+            )
+        )
+        headers = [*self._headers(told.state), (b"Retry-After", b"%d" % refresh_s), *cookies]
+        if not scripted:
+            headers.append((b"Refresh", b"%d" % refresh_s))
+        return Reply(room.queueing_status_code, headers, page)
+
+    def full(self, room: Room, page_url: str) -> Reply:
+        """Return the page for whom the line has no place: 503, and when to try again."""
+        retry_s = math.ceil(room.refresh.far_s)
+        page = self._pages.full(FullView(page_url, retry_s))
+        return Reply(503, [*self._headers(VisitorState.FULL), (b"Retry-After", b"%d" % retry_s)], page)
+
+    def rejected(self, page_url: str) -> Reply:
+        """Return the page for whom a room that lets nobody wait has no slot."""
+        page = self._pages.closed(ClosedView(page_url))
+        return Reply(503, [*self._headers(VisitorState.REJECTED), (b"Retry-After", b"%d" % RETRY_S)], page)
+
+    def busy(self, page_url: str, retry_s: int) -> Reply:
+        """Return the page for an address that took its share of places; it tries again by itself."""
+        page = self._pages.notice(NoticeView(Notice.BUSY, page_url, retry_s))
+        return Reply(429, [*self._headers(VisitorState.NONE), (b"Retry-After", b"%d" % retry_s)], page)
+
+    def form(self, page_url: str) -> Reply:
+        """Return the page for a form from another site: it was not sent, and made no place."""
+        page = self._pages.notice(NoticeView(Notice.FORM, page_url))
+        return Reply(429, [*self._headers(VisitorState.NONE), (b"Retry-After", b"%d" % RETRY_S)], page)
+
+    def left(self, page_url: str, cookies: Headers) -> Reply:
+        """Return the page for who gave up the place."""
+        page = self._pages.notice(NoticeView(Notice.LEFT, page_url))
+        return Reply(200, [*self._headers(VisitorState.NONE), *cookies], page)
+
+    def origin_failed(
+        self, status: int, page_url: str, cookies: Headers, *, document: bool, again: bool, place_kept: bool
+    ) -> Reply:
+        """Return what stands in for a shop that does not answer. ``again``: repeating the request is safe."""
+        retry = (b"Retry-After", b"%d" % RETRY_S)
+        if not document:
+            reply = text(status, "The shop does not answer. Try again in a moment.", retry)
+            reply.headers += cookies
+            return reply
+        page = self._pages.error(ErrorView(page_url, RETRY_S if again else None, place_kept))
+        return Reply(status, [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, retry, *cookies], page)
+
+    @staticmethod
+    def turned_away(refusal: Refusal, room: Room) -> Reply:
+        """Return the refusal for a request that no person looks at."""
+        join_url = f"/.waitroom/{room.name}/join"
+        detail = (
+            "This part of the shop has a waiting room. Open the page in a browser to join the line, or POST to "
+            "join_url and come back with the ticket."
+        )
+        body = problem(429, "Waiting room", detail, join_url, RETRY_S)
+        return Reply(429, [_PROBLEM, _NO_STORE, _PLAIN, _state(refusal), (b"Retry-After", b"%d" % RETRY_S)], body)
+
+    def _headers(self, state: VisitorState) -> Headers:
+        return [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, (b"Referrer-Policy", b"same-origin"), _state(state)]
+
+
+def _state(state: str) -> tuple[bytes, bytes]:
+    return (b"Waitroom-State", state.encode())
+
+
+def _plain(seconds: float) -> float:
+    """Return whole seconds as an integer: ``2``, not ``2.0``."""
+    return int(seconds) if seconds == int(seconds) else round(seconds, 3)

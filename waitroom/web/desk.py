@@ -1,0 +1,406 @@
+"""The desk: one request's way from the wire to a verdict.
+
+In this order: a path of ours is answered; a request that no room covers goes to the origin at once; for the others the
+tokens are read, the gate decides, and its decision is carried out. Only a join, a claim and a leave await anything (the
+store); everything else is answered before the wire's callback returns.
+
+Nothing here knows how bytes are framed, and nothing here decides who may enter: that is ``web/wire.py`` and
+``core/gate.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, assert_never
+
+from waitroom.core import headers as policy
+from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
+from waitroom.core.routing import OwnKind, Router, own_path, readings
+from waitroom.model import Pass, RoomState, Ticket, VisitorState
+from waitroom.service import Carried, Told
+from waitroom.web import answers
+from waitroom.web.messages import Relay, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from waitroom.clock import Clock
+    from waitroom.core.queueing import Claimed
+    from waitroom.core.routing import OwnPath, Route
+    from waitroom.errors import UpstreamError
+    from waitroom.model import Settings
+    from waitroom.service import RoomService
+    from waitroom.upstream import Origin
+    from waitroom.web.answers import Answers
+    from waitroom.web.joinlimit import JoinLimit
+    from waitroom.web.messages import Headers, Request, Verdict
+
+logger = logging.getLogger("waitroom.desk")
+
+IDEMPOTENCY_KEY_CHARS_MAX = 200
+
+_SAFE = (b"GET", b"HEAD")
+_REPEATABLE = (b"GET", b"HEAD", b"OPTIONS", b"TRACE")
+_POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.LEAVE)
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request to a room: what was read from it, gathered so that the steps below can share it."""
+
+    request: Request
+    service: RoomService
+    carried: Carried
+    client: str
+    https: bool
+    by_cookie: bool
+    document: bool
+
+
+class Desk:
+    """Answers requests for one worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: Mapping[str, RoomService],
+        origin: Origin,
+        pages: Answers,
+        joins: JoinLimit,
+        *,
+        clock: Clock,
+    ) -> None:
+        self.draining = False
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._services = services
+        self._origin = origin
+        self._pages = pages
+        self._joins = joins
+        self._clock = clock
+        self._trusted = settings.trusted_proxies
+        self._router = Router(settings.rooms)
+        self._cookies = {room.name: answers.cookie_names(room) for room in settings.rooms}
+        self._our_cookies: frozenset[bytes] = frozenset().union(*self._cookies.values())
+
+    def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
+        """Return what is to be done with ``request``."""
+        seen = readings(request.target)
+        own = own_path(request.target, seen)
+        if own is not None:
+            return self._own(request, own)
+        route = self._router.route(request.host, request.target, request.method.decode("ascii", "replace"), seen)
+        if route.room is None:
+            return self._relay(request, "ordinary")
+        if route.bypassed:
+            self._note("bypass", route.room.name)
+            return self._relay(request, "bypass")
+        return self._enter(request, route)
+
+    # -- requests to a room -------------------------------------------------------------------------------------
+
+    def _enter(self, request: Request, route: Route) -> Verdict | Awaitable[Verdict]:
+        assert route.room is not None
+        visit = self._visit(request, self._services[route.room.name])
+        shown = Shown(
+            document=visit.document,
+            safe=request.method in _SAFE,
+            prefetch=policy.is_prefetch(request.fields),
+            from_here=visit.by_cookie or policy.same_site(request.fields, request.host) is not False,
+            ticket=visit.carried.ticket,
+            entry_pass=visit.carried.entry_pass,
+        )
+        decision = visit.service.decide(shown)
+        match decision:
+            case Forward():
+                return self._forward(visit, decision)
+            case Join():
+                return self._join(visit, form=decision.form)
+            case Wait():
+                told = visit.service.waiting(decision.ticket.number, decision.state, whole=True)
+                return self._waiting(visit, told, [], form=decision.form)
+            case Admit():
+                return self._admit(visit, decision)
+            case TurnAway():
+                return self._turn_away(visit, decision.reason)
+            case _:
+                assert_never(decision)
+
+    def _visit(self, request: Request, service: RoomService) -> Visit:
+        """Read what a request carries for a room."""
+        room = service.room
+        client, https = policy.client_address(request.headers, request.peer, self._trusted)
+        cookies = policy.cookies(request.headers, self._cookies[room.name])
+        tokens: list[tuple[str, type[Ticket | Pass] | None]] = [(text, None) for text in cookies]
+        for name, kind in ((b"waitroom-ticket", Ticket), (b"waitroom-pass", Pass)):
+            if (value := request.fields.get(name)) is not None:
+                tokens.append((value.decode("latin-1"), kind))
+        carried = service.read(tokens) if tokens else Carried()
+        for reason in carried.invalid:
+            self._note(f"token-{reason}", room.name, client)
+        document = policy.is_document(request.method, request.fields)
+        return Visit(request, service, carried, client, https, bool(cookies), document)
+
+    def _forward(self, visit: Visit, decision: Forward, cookies: Headers | None = None) -> Relay:
+        """Send the request on, with what the origin may know of its visitor."""
+        room, service = visit.service.room, visit.service
+        entry_pass = decision.entry_pass
+        ours: Headers = []
+        if entry_pass is None:
+            self._note(decision.reason, room.name, visit.client)
+        else:
+            ours = [
+                (b"Waitroom-Room", room.name.encode()),
+                (b"Waitroom-Number", b"%d" % entry_pass.number),
+                (b"Waitroom-Visitor", entry_pass.visitor.encode()),
+                (b"Waitroom-Admitted-At", b"%d" % entry_pass.admitted_ms),
+            ]
+        due = cookies or []
+
+        def edit(status: int, headers: Headers) -> Headers:
+            kept = policy.from_origin(headers, self._our_cookies).headers
+            given = due
+            renewed = service.renewed(entry_pass) if entry_pass is not None and visit.by_cookie and not given else None
+            private = visit.document and service.view.state is not RoomState.OPEN and not room.cacheable
+            if given or private:
+                kept = policy.private_cache(kept)
+            # A new end rides only on an answer that no shared cache may hand to somebody else.
+            if renewed is not None and not policy.shared_cache_may_keep(status, kept):
+                given = [answers.pass_cookie(service, renewed, https=visit.https)]
+            return [*kept, *given]
+
+        return self._relay(visit.request, decision.reason, ours, edit, due, place_kept=entry_pass is not None)
+
+    def _join(self, visit: Visit, *, form: bool) -> Verdict | Awaitable[Verdict]:
+        """Give a place, or let straight in; unless this address took its share already."""
+        wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
+        if wait_s:
+            self._note("joins-per-client", visit.service.room.name, visit.client)
+            return self._pages.busy(self._page_url(visit.request, form=form), math.ceil(wait_s))
+        return self._joined(visit, form=form)
+
+    async def _joined(self, visit: Visit, *, form: bool) -> Verdict:
+        service = visit.service
+        joined, told = await service.join()
+        if joined.end_ms:
+            entry_pass = service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms)
+            return self._forward(visit, Forward("pass", entry_pass), self._pass_cookies(visit, entry_pass))
+        if not joined.number:
+            return self._turn_away(visit, Refusal.REJECTED)
+        ticket = service.ticket_text(service.ticket(joined))
+        return self._waiting(visit, told, [self._ticket_cookie(visit, ticket)], form=form)
+
+    async def _admit(self, visit: Visit, decision: Admit) -> Verdict:
+        """Trade the ticket for a pass, and forward the very request that brought it."""
+        ticket, service = decision.ticket, visit.service
+        claimed = await service.claim(ticket)
+        if claimed.end_ms:
+            entry_pass = service.entry_pass(ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms)
+            return self._forward(visit, Forward("pass", entry_pass), self._pass_cookies(visit, entry_pass))
+        if claimed.gone:
+            verdict = self._join(visit, form=decision.form)
+            return verdict if isinstance(verdict, Reply | Relay) else await verdict
+        return self._waiting(visit, self._not_yet(visit, ticket, claimed, whole=True), [], form=decision.form)
+
+    def _not_yet(self, visit: Visit, ticket: Ticket, claimed: Claimed, *, whole: bool) -> Told:
+        """Return what a visitor is told whose claim found no slot, or the minute spent."""
+        service = visit.service
+        state = VisitorState.CALLED if claimed.called else VisitorState.MISSED
+        told = service.waiting(ticket.number, state, whole=whole)
+        if claimed.retry_ms:
+            retry_s = claimed.retry_ms / 1000
+            told = replace(told, refresh_s=max(1.0, math.ceil(retry_s) if whole else retry_s))
+        return told
+
+    def _waiting(self, visit: Visit, told: Told, cookies: Headers, *, form: bool) -> Reply:
+        scripted = any(name in visit.request.fields for name in (b"sec-fetch-mode", b"sec-fetch-site"))
+        page_url = self._page_url(visit.request, form=form)
+        return self._pages.waiting(visit.service, told, page_url, cookies, form=form, scripted=scripted)
+
+    def _turn_away(self, visit: Visit, refusal: Refusal) -> Reply:
+        room = visit.service.room
+        self._note(refusal, room.name, visit.client)
+        page_url = self._page_url(visit.request, form=visit.request.method not in _SAFE)
+        match refusal:
+            case Refusal.PREFETCH:
+                retry = (b"Retry-After", b"%d" % answers.RETRY_S)
+                return answers.text(503, "This page is not made ahead of time; open it.", retry)
+            case Refusal.NOT_A_DOCUMENT:
+                return self._pages.turned_away(refusal, room)
+            case Refusal.CROSS_SITE_FORM:
+                return self._pages.form(page_url)
+            case Refusal.FULL:
+                return self._pages.full(room, page_url)
+            case Refusal.REJECTED:
+                return self._pages.rejected(page_url)
+            case _:
+                assert_never(refusal)
+
+    # -- paths of ours ------------------------------------------------------------------------------------------
+
+    def _own(self, request: Request, own: OwnPath) -> Verdict | Awaitable[Verdict]:
+        method = b"POST" if own.kind in _POSTED else b"GET"
+        if own.kind in {OwnKind.UNKNOWN, OwnKind.ASSET}:
+            return answers.text(404, "There is nothing here.")
+        if request.method != method and not (method == b"GET" and request.method == b"HEAD"):
+            return answers.text(405, f"Use {method.decode()}.", (b"Allow", method))
+        if own.kind is OwnKind.LIVE:
+            return answers.text(200, "ok")
+        if own.kind is OwnKind.READY:
+            return answers.text(503, "draining") if self.draining else answers.text(200, "ok")
+        service = self._services.get(own.name)
+        if service is None:
+            return answers.text(404, "There is no such room.")
+        if own.kind is OwnKind.NOW:
+            return answers.shared_status(service, request.fields.get(b"if-none-match"))
+        visit = self._visit(request, service)
+        if own.kind is OwnKind.ME:
+            return self._me(visit, hidden=own.hidden)
+        if visit.by_cookie and policy.same_site(request.fields, request.host) is False:
+            # A cookie travels with other sites' forms too: nobody else's page may spend or end a visitor's turn.
+            self._note("cross-site", service.room.name, visit.client)
+            return answers.text(403, "Not from another site.")
+        if own.kind is OwnKind.JOIN:
+            return self._api_join(visit)
+        if own.kind is OwnKind.CLAIM:
+            return self._api_claim(visit)
+        return self._leave(visit)
+
+    def _me(self, visit: Visit, *, hidden: bool) -> Reply:
+        service, entry_pass = visit.service, visit.carried.entry_pass
+        told = service.told(visit.carried, hidden=hidden)
+        renewed = service.renewed(entry_pass) if entry_pass is not None and visit.by_cookie else None
+        cookies = [] if renewed is None else [answers.pass_cookie(service, renewed, https=visit.https)]
+        return answers.told_json(service, told, {}, cookies)
+
+    def _api_join(self, visit: Visit) -> Reply | Awaitable[Reply]:
+        """Join as an app does; whoever holds a place or a pass already is told about it and gets no other."""
+        service, carried = visit.service, visit.carried
+        if carried.entry_pass is not None:
+            text = service.pass_text(carried.entry_pass)
+            return answers.told_json(service, service.told(carried), {"pass": text}, [])
+        if carried.ticket is not None:
+            text = service.ticket_text(carried.ticket)
+            return answers.told_json(service, service.told(carried), {"ticket": text}, [])
+        view, room = service.view, service.room
+        if room.max_waiting is not None and view.present >= room.max_waiting and view.state is not RoomState.OPEN:
+            return answers.told_json(service, Told(VisitorState.FULL, refresh_s=room.refresh.far_s), {}, [])
+        wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
+        if wait_s:
+            self._note("joins-per-client", room.name, visit.client)
+            retry = (b"Retry-After", b"%d" % math.ceil(wait_s))
+            return answers.text(429, "Too many joins from this address; try again later.", retry)
+        return self._api_joined(visit)
+
+    async def _api_joined(self, visit: Visit) -> Reply:
+        service = visit.service
+        key = visit.request.fields.get(b"idempotency-key")
+        if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
+            return answers.text(400, f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters.")
+        joined, told = await service.join(None if key is None else key.decode("latin-1"))
+        if joined.end_ms:
+            entry_pass = service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms)
+            extra = {"pass": service.pass_text(entry_pass)}
+            return answers.told_json(service, told, extra, self._pass_cookies(visit, entry_pass))
+        if not joined.number:
+            return answers.told_json(service, told, {}, [])
+        text = service.ticket_text(service.ticket(joined))
+        return answers.told_json(service, told, {"ticket": text}, [self._ticket_cookie(visit, text)])
+
+    def _api_claim(self, visit: Visit) -> Reply | Awaitable[Reply]:
+        service, carried = visit.service, visit.carried
+        if carried.entry_pass is not None:
+            extra = {"pass": service.pass_text(carried.entry_pass)}
+            return answers.told_json(service, service.told(carried), extra, [])
+        if carried.ticket is None:
+            return answers.told_json(service, service.told(carried), {}, [])
+        return self._api_claimed(visit, carried.ticket)
+
+    async def _api_claimed(self, visit: Visit, ticket: Ticket) -> Reply:
+        service = visit.service
+        told = service.told(visit.carried)
+        if told.state is VisitorState.WAITING:
+            return answers.told_json(service, told, {}, [])
+        claimed = await service.claim(ticket)
+        if claimed.gone:
+            return answers.told_json(service, Told(VisitorState.NONE), {}, [])
+        if not claimed.end_ms:
+            return answers.told_json(service, self._not_yet(visit, ticket, claimed, whole=False), {}, [])
+        entry_pass = service.entry_pass(ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms)
+        told = Told(VisitorState.ADMITTED, ticket.number, pass_until=claimed.end_ms)
+        extra = {"pass": service.pass_text(entry_pass)}
+        return answers.told_json(service, told, extra, self._pass_cookies(visit, entry_pass))
+
+    async def _leave(self, visit: Visit) -> Reply:
+        service = visit.service
+        await service.leave(visit.carried)
+        cookies = [answers.cookie(service.room, "", 0, https=visit.https)] if visit.by_cookie else []
+        if visit.document:
+            return self._pages.left(self._page_url(visit.request, form=True), cookies)
+        return answers.told_json(service, Told(VisitorState.NONE), {}, cookies)
+
+    # -- how ----------------------------------------------------------------------------------------------------
+
+    def _relay(
+        self,
+        request: Request,
+        reason: str,
+        ours: Headers | None = None,
+        edit: Callable[[int, Headers], Headers] | None = None,
+        cookies: Headers | None = None,
+        *,
+        place_kept: bool = False,
+    ) -> Relay:
+        """Send a request to the origin. ``cookies`` go out even with the page that stands in for a failed origin."""
+        client, https = policy.client_address(request.headers, request.peer, self._trusted)
+        headers = policy.toward_origin(
+            request.headers,
+            peer=request.peer,
+            trusted=policy.is_trusted(request.peer, self._trusted),
+            scheme="https" if https else "http",
+            host=request.fields.get(b"host", b""),
+            ours=ours or (),
+            cookie_names=self._our_cookies,
+            tunnel=request.upgrade is not None,
+            expect=True,
+        )
+
+        def fallback(error: UpstreamError) -> Reply:
+            self._note(f"origin-{error.reason}", reason, client)
+            return self._pages.origin_failed(
+                error.status,
+                self._page_url(request, form=request.method not in _SAFE),
+                cookies or [],
+                document=policy.is_document(request.method, request.fields),
+                again=request.method in _REPEATABLE,
+                place_kept=place_kept,
+            )
+
+        return Relay(self._origin, headers, edit or self._plain_edit, fallback)
+
+    def _plain_edit(self, _: int, headers: Headers) -> Headers:
+        return policy.from_origin(headers, self._our_cookies).headers
+
+    @staticmethod
+    def _page_url(request: Request, *, form: bool) -> str:
+        """Return where the page goes at the turn: this URL; for a form, the page it was on if that is of this host."""
+        if form and (referer := request.fields.get(b"referer")) is not None:
+            path = policy.path_on(referer, request.fields.get(b"host", b""))
+            if path is not None:
+                return path.decode("latin-1")
+        return request.target.decode("latin-1")
+
+    @staticmethod
+    def _ticket_cookie(visit: Visit, ticket: str) -> tuple[bytes, bytes]:
+        return answers.cookie(visit.service.room, ticket, int(visit.service.room.ticket_keep_s), https=visit.https)
+
+    @staticmethod
+    def _pass_cookies(visit: Visit, entry_pass: Pass) -> Headers:
+        return [answers.pass_cookie(visit.service, entry_pass, https=visit.https)]
+
+    def _note(self, reason: str, room: str, client: str = "") -> None:
+        """Count what was not simply forwarded, and log it: at most ten lines a second a reason."""
+        self.counts[reason, room] += 1
+        logger.info("%s", reason, extra={"reason": reason, "room": room, "client": client})
