@@ -1,0 +1,155 @@
+// Keeps the waiting page true without reloading it under its reader. Asks `me`, waits as long as it was told and a
+// little more by chance, and enters at the turn. It says what it hears in the words the page brought along.
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const page = $("page").dataset, link = $("enter"), words = JSON.parse($("words").textContent);
+  const count = (n) => n.toLocaleString(document.documentElement.lang);
+  const fill = (text, values) => text.replace(/{(\w+)}/g, (_, name) => values[name]);
+  const write = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
+
+  // A browser that blocks storage throws at the first touch. Then no entry is remembered, and each page waits its 5 s.
+  const recall = (key) => { try { return sessionStorage["waitroom:" + key]; } catch (_) {} };
+  const keep = (key, value) => { try { sessionStorage["waitroom:" + key] = value; } catch (_) {} };
+  const place = page.room + ":" + page.number;
+  const loaded = Date.now();
+  keep("works", 1);
+
+  // `known`: the browser has shown this place before, so it keeps our cookie.
+  let state = page.state, refresh = +page.refresh, known = !!recall(place);
+  let [least, most] = (recall(place) || "x/x").split("/").map(Number);
+  let timer, asking, gone, asked = loaded, failures = 0, strangers = 0, skew = 0, said, spoken = loaded;
+
+  const waitIn = (range) => {
+    if (!range) return words.wait.unknown;
+    const [unit, size] = range[1] <= 5400 ? ["minutes", 60] : ["hours", 3600];
+    const low = Math.floor(range[0] / size), high = Math.max(Math.ceil(range[1] / size), low);
+    const kind = high < 2 ? "moment" : unit + (low ? (low < high ? "_range" : "") : "_upto");
+    return fill(words.wait[kind], { low, high });
+  };
+  const timeIn = (s) => {
+    const n = Math.max(1, Math.round(s < 120 ? s : s / 60));
+    return fill(words.time[s < 120 ? (n < 2 ? "second" : "seconds") : "minutes"], { n: count(n) });
+  };
+
+  // Read out at a change of heading, or at most twice a minute.
+  const say = (heading, text) => {
+    const now = Date.now();
+    if (said === heading && now - spoken < 30000) return;
+    if (said) write("said", heading + ". " + text);
+    said = heading;
+    spoken = now;
+  };
+
+  const paint = (me) => {
+    const pick = (table) => table[state] || table.other;
+    // Nobody is shown more people ahead than before, not after a reload either.
+    if (Number.isInteger(me.ahead)) {
+      least = least < me.ahead ? least : me.ahead;
+      most = most > me.ahead ? most : me.ahead;
+      keep(place, least + "/" + most);
+      $("progress").value = most ? 1 - least / most : 1;
+    }
+    const heading = pick(words.heading), wait = waitIn(me.wait_s);
+    const ahead = isNaN(least) ? words.ahead_unknown : count(least);
+    const caption = words.ahead[isNaN(least) ? "unknown" : least === 1 ? "one" : "many"];
+    const until = state === "called" && me.claim_by && new Date(me.claim_by + skew).toLocaleTimeString();
+    write("heading", heading);
+    write("lead", pick(words.lead) + (until ? " " + fill(words.until, { until }) : ""));
+    write("ahead", ahead);
+    write("caption", caption);
+    write("wait", wait);
+    write("message", me.message || "");
+    $("message").hidden = !me.message;
+    link.hidden = !words.enter[state];
+    write("enter", words.enter[state] || "");
+    document.title = state === "waiting" ? ahead + " " + caption : heading;
+    say(heading, ahead + " " + caption + ". " + wait);
+  };
+
+  const later = (s, lost) => {
+    const text = fill(lost ? words.lost : words.next, { time: timeIn(s) });
+    $("page").classList.toggle("lost", !!lost);
+    write("next", (lost ? words.offline + ". " : "") + text);
+    if (lost) say(words.offline, text);
+    clearTimeout(timer);
+    timer = setTimeout(ask, s * 1000 * (1 + Math.random() * page.jitter));
+  };
+
+  // One automatic entry in 5 s, whatever is answered: a page that is sent back at once must not spin.
+  const enter = () => {
+    const last = recall("works") ? +recall(page.room) || 0 : loaded, now = Date.now();
+    clearTimeout(timer);
+    if (now >= last && now < last + 5000) {
+      timer = setTimeout(enter, last + 5000 - now);
+      return;
+    }
+    keep(page.room, now);
+    gone = true;
+    location.replace(link.href);
+    // An answer that is no page (a download, a 204) leaves this one standing.
+    timer = setTimeout(wake, 90000);
+  };
+
+  const refuse = () => {
+    gone = true;
+    state = "no_cookies";
+    paint({});
+    write("next", "");
+  };
+
+  const hear = (me) => {
+    const before = state;
+    refresh = Math.min(Math.max(+me.refresh_s || refresh, 1), 3600);
+    if (me.state === "none" && !known) {
+      // Unknown twice, right after joining: the cookie was not kept. To join again would go round in circles.
+      strangers += 1;
+      return strangers > 1 ? refuse() : later(refresh);
+    }
+    known = true;
+    state = me.state;
+    if (state === "none") return enter();
+    paint(me);
+    // A missed call needs one visit, and after it the line calls again.
+    if (["called", "admitted", "expired"].includes(state) || (state === "missed" && before !== state)) return enter();
+    later(refresh);
+  };
+
+  const ask = async () => {
+    if (asking || gone) return;
+    asking = true;
+    asked = Date.now();
+    const stop = new AbortController(), limit = setTimeout(() => stop.abort(), 15000);
+    let me, rest = 0;
+    try {
+      const answer = await fetch(page.me + (document.hidden ? "?hidden=1" : ""), {
+        credentials: "same-origin", cache: "no-store", redirect: "error", signal: stop.signal,
+      });
+      rest = Math.min(+answer.headers.get("Retry-After") || 0, 300);
+      skew = Date.now() - Date.parse(answer.headers.get("Date")) || 0;
+      if (answer.ok) me = await answer.json();
+    } catch (_) {}
+    clearTimeout(limit);
+    asking = false;
+    failures = me && me.state ? 0 : Math.min(failures + 1, 5);
+    if (!failures) return hear(me);
+    later(Math.max(rest, Math.min(refresh * 2 ** failures, Math.max(60, refresh))), true);
+  };
+
+  const wake = () => {
+    gone = false;
+    ask();
+  };
+  const look = () => {
+    if (!document.hidden && Date.now() - asked > 2000) ask();
+  };
+
+  if (!navigator.cookieEnabled) return refuse();
+  document.documentElement.className = "live";
+  paint({
+    ahead: parseInt(page.ahead), wait_s: page.wait && page.wait.split(" "), message: $("message").textContent, claim_by: +page.claimBy,
+  });
+  later(refresh);
+  addEventListener("pageshow", (event) => { if (event.persisted) wake(); });
+  addEventListener("online", look);
+  document.addEventListener("visibilitychange", look);
+})();

@@ -1,0 +1,616 @@
+"""The waiting page in a real browser, against a small server that answers ``me`` as told.
+
+Chromium is driven through its DevTools protocol over a pipe: JSON closed by NUL on two file descriptors, so nothing
+beyond the standard library is needed. The page's clock is ours: timers run when the test lets time pass, and time
+stands still while an answer is under way. Whatever the console says, and every violation of the page's policy, is
+gathered and must be nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from waitroom.model import VisitorState
+from waitroom.web.pages import FullView, Pages, WaitingView
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TEMPLATES = Path(__file__).parents[2] / "templates"
+SWITCHES = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars --mute-audio "
+    "--remote-debugging-pipe"
+)
+CLOCK = """(() => {
+  let now = +window.name || Date.now(), last = 0, busy = 0, left = false;
+  const timers = new Map(), tick = window.setTimeout.bind(window), fetch = window.fetch, json = Response.prototype.json;
+  const watch = (promise) => { busy += 1; return promise.finally(() => { busy -= 1; }); };
+  Date.now = () => now;
+  window.setTimeout = (run, ms) => { timers.set(++last, [now + ms, run]); return last; };
+  window.clearTimeout = (id) => timers.delete(id);
+  window.fetch = (...call) => watch(fetch(...call));
+  Response.prototype.json = function () { return watch(json.call(this)); };
+  navigation.addEventListener("navigate", () => { left = true; });
+  window.passTime = async (ms) => {
+    const end = now + ms;
+    while (!left) {
+      do { await new Promise((done) => tick(done, 1)); } while (busy);
+      const next = [...timers].filter(([, [due]]) => due <= end).sort((a, b) => a[1][0] - b[1][0])[0];
+      now = next ? Math.max(now, next[1][0]) : end;
+      window.name = now;
+      if (!next) break;
+      timers.delete(next[0]);
+      next[1][1]();
+    }
+    return left ? "left" : "here";
+  };
+})();"""
+"""Lays a clock of ours under the page. A window's name outlives its documents, so time goes on from one to the next."""
+
+WAKE = """(() => {
+  const now = Date.now;
+  Date.now = () => now() + 60000;
+  for (let times = 0; times < 2; times += 1) {
+    dispatchEvent(new Event("online"));
+    document.dispatchEvent(new Event("visibilitychange"));
+  }
+  Date.now = now;
+})()"""
+"""All that makes a page look at once, a minute after it looked last."""
+
+PAGES = Pages(TEMPLATES)
+
+LINE = WaitingView(
+    room="launch",
+    state=VisitorState.WAITING,
+    number=1204,
+    ahead=312,
+    wait_s=(240, 420),
+    refresh_s=10,
+    page_url="/event/?a=1&b=2",
+    me_url="/.waitroom/launch/me",
+    leave_url="/.waitroom/launch/leave",
+)
+
+
+SHOP = b"<!doctype html><title>The shop</title><link rel=icon href='data:,'>You are in."
+
+
+class GoneError(Exception):
+    """The document that was asked is no longer there."""
+
+
+class Browser:
+    """One headless Chromium with one page. ``complaints`` has what its console and its policy objected to."""
+
+    def __init__(self):
+        self.complaints = []
+        self._answers = {}
+        self._events = {}
+        self._session = self._target = None
+        self._count = 0
+
+    async def start(self, profile):
+        """Start Chromium and listen to it."""
+        ours_in, ours_out = self._spawn(profile)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=2**26)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        self._in, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(ours_in, "rb", 0))
+        self._out, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(ours_out, "wb", 0))
+        self._listener = asyncio.create_task(self._listen(reader))
+
+    def _spawn(self, profile):
+        """Start the process; its descriptors 3 and 4 are the protocol's two directions, of which ours are returned."""
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        # Above 9, so that laying them onto 3 and 4 covers neither.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (theirs_in, theirs_out)]
+        self.pid = os.posix_spawn(
+            CHROMIUM,
+            [CHROMIUM, *SWITCHES.split(), f"--user-data-dir={profile}", "about:blank"],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+                (os.POSIX_SPAWN_DUP2, high[0], 3),
+                (os.POSIX_SPAWN_DUP2, high[1], 4),
+            ],
+        )
+        for fd in (theirs_in, theirs_out, *high):
+            os.close(fd)
+        return ours_in, ours_out
+
+    async def stop(self):
+        """End Chromium and what listens to it."""
+        self._session = None
+        await self.send("Browser.close")
+        await asyncio.wait_for(self._listener, 20)
+        await asyncio.to_thread(os.waitpid, self.pid, 0)
+        self._in.close()
+        self._out.close()
+
+    async def fresh(self):
+        """Open another page. It shares no storage with those before it, as each test's server has its own port."""
+        self._session = None
+        if self._target:
+            await self.send("Target.closeTarget", **self._target)
+        self._target = await self.send("Target.createTarget", url="about:blank")
+        attached = await self.send("Target.attachToTarget", **self._target, flatten=True)
+        self._session = attached["sessionId"]
+        self.complaints = []
+        await self.send("Page.addScriptToEvaluateOnNewDocument", source=CLOCK)
+        for domain in ("Page", "Runtime", "Log"):
+            await self.send(f"{domain}.enable")
+
+    async def send(self, method, **params):
+        """Send one command and return its result."""
+        self._count += 1
+        command = {"id": self._count, "method": method, "params": params}
+        if self._session:
+            command["sessionId"] = self._session
+        answer = self._answers[self._count] = asyncio.get_running_loop().create_future()
+        self._out.write(json.dumps(command).encode() + b"\0")
+        return await asyncio.wait_for(answer, 20)
+
+    async def _listen(self, reader):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                message = json.loads((await reader.readuntil(b"\0"))[:-1])
+                if "id" in message:
+                    answer = self._answers.pop(message["id"])
+                    if answer.done():
+                        continue
+                    if "error" in message:
+                        gone = message["error"]["message"] == "Inspected target navigated or closed"
+                        answer.set_exception((GoneError if gone else AssertionError)(message["error"]["message"]))
+                    else:
+                        answer.set_result(message["result"])
+                else:
+                    self._note(message["method"], message["params"])
+
+    def _note(self, method, params):
+        # A failed request is told by the test's own server; everything else the console says is a complaint.
+        refused = method == "Log.entryAdded" and params["entry"]["source"] != "network"
+        if refused or method in {"Runtime.exceptionThrown", "Runtime.consoleAPICalled"}:
+            self.complaints.append(json.dumps(params))
+        if method in self._events:
+            self._events.pop(method).set_result(None)
+
+    def event(self, method):
+        """Return a future that ends with the next event of this name."""
+        return self._events.setdefault(method, asyncio.get_running_loop().create_future())
+
+    async def before(self, source):
+        """Run a script in every document to come, before its own."""
+        await self.send("Page.addScriptToEvaluateOnNewDocument", source=source)
+
+    async def open(self, url):
+        """Go to an address and wait until it is loaded."""
+        loaded = self.event("Page.loadEventFired")
+        await self.send("Page.navigate", url=url)
+        await asyncio.wait_for(loaded, 20)
+
+    async def pass_time(self, time_s):
+        """Let the page live through so many seconds, or until it goes elsewhere; True if it went."""
+        loaded = self.event("Page.loadEventFired")
+        with contextlib.suppress(GoneError):
+            if await self.ask(f"passTime({time_s * 1000})") == "here":
+                return False
+        await asyncio.wait_for(loaded, 20)
+        return True
+
+    async def ask(self, expression):
+        """Return what an expression is worth in the page."""
+        result = await self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def text(self, name):
+        """Return the text shown by the element of this id."""
+        return await self.ask(f"document.getElementById({name!r}).innerText")
+
+    async def window(self, width, height, *, dark=False):
+        """Make the window so large, in CSS pixels, and its colours light or dark."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        await self.send("Emulation.setDeviceMetricsOverride", **size)
+        colours = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        await self.send("Emulation.setEmulatedMedia", features=colours)
+
+
+class Shop:
+    """A small server: ``me`` answers ``told`` (the last for ever), other paths the next of ``pages``, then the shop.
+
+    Each of ``told`` is an object, or a status with headers. ``log`` has every target in the order asked.
+    """
+
+    def __init__(self):
+        self.pages = []
+        self.told = []
+        self.log = []
+        self.at_once = self.most_at_once = 0
+        self._news = asyncio.Condition()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def start(self):
+        """Listen on a port of the system's choice."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def stop(self):
+        """Stop listening."""
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def reached(self, count):
+        """Wait until so many requests came."""
+        async with self._news:
+            await asyncio.wait_for(self._news.wait_for(lambda: len(self.log) >= count), 20)
+
+    def asked(self, path):
+        """Return how often a path was asked, whatever the query."""
+        return sum(target.partition("?")[0] == path for target in self.log)
+
+    def tell(self, state="waiting", **more):
+        """Let the next answer of ``me`` say this."""
+        plain = {"room": "launch", "number": 1204, "ahead": 300, "wait_s": [240, 420], "refresh_s": 10, "message": None}
+        self.told.append(plain | {"state": state} | more)
+
+    async def _serve(self, reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            target = head.split()[1].decode()
+            async with self._news:
+                self.log.append(target)
+                self._news.notify_all()
+            status, headers, body = 200, f"Content-Security-Policy: {PAGES.csp.decode()}\r\n", b""
+            if target.partition("?")[0] == LINE.me_url:
+                self.at_once += 1
+                self.most_at_once = max(self.most_at_once, self.at_once)
+                await self.go_on.wait()
+                self.at_once -= 1
+                told = self.told.pop(0) if len(self.told) > 1 else self.told[0]
+                if isinstance(told, tuple):
+                    status, headers = told
+                else:
+                    body = json.dumps(told).encode()
+            else:
+                body = self.pages.pop(0) if self.pages else SHOP
+            writer.write(
+                f"HTTP/1.1 {status} Told\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n"
+                f"{headers}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            )
+            writer.write(body)
+            await writer.drain()
+        writer.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium():
+    """Start Chromium once for all tests; where there is none they are skipped by name, and in CI they fail."""
+    if CHROMIUM is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("Chromium is not installed")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        browser = Browser()
+        await browser.start(profile)
+        yield browser
+        await browser.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(chromium):
+    """Return a fresh page, whose console must stay silent to the end."""
+    await chromium.fresh()
+    yield chromium
+    assert chromium.complaints == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def shop():
+    """Return a listening shop whose first page is the waiting page."""
+    shop = Shop()
+    shop.pages.append(PAGES.waiting(LINE))
+    await shop.start()
+    yield shop
+    await shop.stop()
+
+
+def page_text(browser):
+    """Return everything the page shows, without what is only read out."""
+    parts = "[...document.querySelectorAll('main > :not(#said)')]"
+    return browser.ask(f"{parts}.map((part) => part.hidden ? '' : part.innerText).join('|')")
+
+
+async def test_the_page_tells_news_in_place(browser, shop):
+    """With script the page shows what ``me`` says at the told time, without being loaded again."""
+    shop.tell(ahead=41, wait_s=[60, 120], refresh_s=5, message="Two sizes left.")
+    await browser.open(f"{shop.url}/event/")
+    assert await browser.text("ahead") == "312"
+    await browser.pass_time(9.9)
+    assert shop.log == ["/event/"]
+    await browser.pass_time(3.2)
+    assert shop.log == ["/event/", LINE.me_url]
+    assert await browser.text("ahead") == "41"
+    assert await browser.text("wait") == "about 1 to 2 minutes"
+    assert await browser.text("message") == "Two sizes left."
+    assert await browser.text("next") == "Looks again by itself in about 5 seconds."
+    assert await browser.ask("document.title") == "41 people ahead of you"
+    assert await browser.ask("document.querySelector('progress').value") == pytest.approx(1 - 41 / 312)
+
+
+CASES = {
+    "minutes": {"ahead": 1234, "wait_s": (240, 420), "refresh_s": 12},
+    "one": {"ahead": 1, "wait_s": (0, 60), "refresh_s": 1},
+    "none": {"ahead": 0, "wait_s": (30, 61), "refresh_s": 119},
+    "unknown": {"ahead": None, "wait_s": None, "refresh_s": 150},
+    "exact": {"ahead": 2, "wait_s": (120, 120), "refresh_s": 3600},
+    "edge": {"ahead": 31_200, "wait_s": (1800, 5400), "refresh_s": 60},
+    "upto-hours": {"ahead": 31_200, "wait_s": (1800, 5401), "refresh_s": 60},
+    "hours": {"ahead": 1_000_000, "wait_s": (7300, 14_000), "refresh_s": 300, "message": "Two <sizes> left."},
+    "exact-hours": {"ahead": 9, "wait_s": (7200, 7200), "refresh_s": 30},
+    "held": {"state": VisitorState.HELD},
+    "full": {"state": VisitorState.FULL},
+    "rejected": {"state": VisitorState.REJECTED},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_script_and_server_say_the_same(browser, shop, case):
+    """What the script writes from an answer is, to the letter, what the server writes for the same facts."""
+    view = replace(LINE, **CASES[case])
+    as_sent = PAGES.waiting(view).replace(b"<script>", b'<script type="asleep">')
+    shop.pages = [PAGES.waiting(replace(LINE, ahead=None)), as_sent]
+    shop.tell(**{name: getattr(view, name) for name in ("state", "ahead", "wait_s", "refresh_s", "message")})
+    await browser.open(f"{shop.url}/event/")
+    await browser.pass_time(14)
+    heard = await page_text(browser)
+    await browser.open(f"{shop.url}/event/")
+    assert heard == await page_text(browser)
+
+
+async def test_a_call_is_entered_exactly_once(browser, shop):
+    """At the turn the page goes in by itself, one time, to the address it was given."""
+    shop.tell()
+    shop.tell("called", ahead=0)
+    await browser.open(f"{shop.url}/event/")
+    assert await browser.pass_time(60)
+    assert shop.log == ["/event/", LINE.me_url, LINE.me_url, LINE.page_url]
+    assert await browser.ask("document.title") == "The shop"
+
+
+async def test_on_its_way_in_the_page_asks_nothing(browser, shop):
+    """Once the page is on its way in, whatever wakes it makes it neither ask nor enter again."""
+    shop.tell("called")
+    await browser.open(f"{shop.url}/event/")
+    await browser.ask(f"navigation.addEventListener('navigate', () => {{ {WAKE} }})")
+    assert await browser.pass_time(60)
+    assert shop.log == ["/event/", LINE.me_url, LINE.page_url]
+
+
+async def test_a_page_that_is_sent_back_does_not_spin(browser, shop):
+    """However often a called visitor is shown the line again, the page enters at most once in five seconds."""
+    shop.pages = [PAGES.waiting(replace(LINE, state=VisitorState.CALLED, refresh_s=1)) for _ in range(20)]
+    shop.tell("called", refresh_s=1)
+    await browser.open(f"{shop.url}/event/")
+    left = 0
+    for _ in range(40):
+        left += await browser.pass_time(0.5)
+    assert 3 <= left <= 4
+
+
+async def test_a_page_that_is_sent_back_does_not_spin_without_storage(browser, shop):
+    """The same holds where the browser keeps nothing for the page."""
+    await browser.before("Object.defineProperty(window, 'sessionStorage', { get() { throw new Error('blocked'); } })")
+    shop.pages = [PAGES.waiting(replace(LINE, state=VisitorState.CALLED, refresh_s=1)) for _ in range(20)]
+    shop.tell("called", refresh_s=1)
+    await browser.open(f"{shop.url}/event/")
+    left = 0
+    for _ in range(40):
+        left += await browser.pass_time(0.5)
+    assert 3 <= left <= 4
+
+
+@pytest.mark.parametrize("state", ["admitted", "expired", "missed", "none"])
+async def test_what_only_a_visit_can_mend_is_visited(browser, shop, state):
+    """A visitor admitted in another tab, expired, passed over or reset is taken to the address at once."""
+    shop.tell()
+    shop.tell(state)
+    await browser.open(f"{shop.url}/event/")
+    assert await browser.pass_time(60)
+    assert shop.log[1:] == [LINE.me_url, LINE.me_url, LINE.page_url]
+
+
+async def test_who_missed_a_call_waits_for_the_next_without_reloading(browser, shop):
+    """A page that was sent as "missed" asks on, and goes in when it is called again."""
+    shop.pages = [PAGES.waiting(replace(LINE, state=VisitorState.MISSED))]
+    for state in ("missed", "missed", "called"):
+        shop.tell(state)
+    await browser.open(f"{shop.url}/event/")
+    assert await browser.text("heading") == "You are next"
+    assert await browser.pass_time(60)
+    assert shop.log[1:] == [LINE.me_url] * 3 + [LINE.page_url]
+
+
+async def test_ahead_never_rises(browser, shop):
+    """The page never shows more people ahead than it has shown, not after a reload either."""
+    for ahead in (200, 250, 180, 900):
+        shop.tell(ahead=ahead)
+    shown = []
+    for _ in range(2):
+        shop.pages = [PAGES.waiting(LINE)]
+        await browser.open(f"{shop.url}/event/")
+        for _ in range(3):
+            shown.append(int(await browser.text("ahead")))
+            await browser.pass_time(13.5)
+    assert shown == [312, 200, 200, 180, 180, 180]
+
+
+async def test_another_number_is_another_count(browser, shop):
+    """Whoever joins anew sees the people ahead of the new number."""
+    shop.tell(ahead=5)
+    await browser.open(f"{shop.url}/event/")
+    await browser.pass_time(13.5)
+    shop.pages = [PAGES.waiting(replace(LINE, number=9000, ahead=4000))]
+    await browser.open(f"{shop.url}/event/")
+    assert await browser.text("ahead") == "4,000"
+
+
+async def test_blocked_cookies_are_said_and_do_not_loop(browser, shop):
+    """A visitor unknown twice right after joining reads that cookies are needed; nothing is asked any more."""
+    shop.tell("none", number=None, ahead=None, wait_s=None)
+    await browser.open(f"{shop.url}/event/")
+    assert not await browser.pass_time(600)
+    assert shop.log == ["/event/", LINE.me_url, LINE.me_url]
+    assert await browser.text("heading") == "Your browser does not keep your place"
+    assert await browser.text("enter") == "Try again"
+
+
+async def test_a_browser_without_cookies_is_told_at_once(browser, shop):
+    """Where the browser says that it keeps no cookies, the page says so and asks nothing."""
+    await browser.before("Object.defineProperty(navigator, 'cookieEnabled', { value: false })")
+    await browser.open(f"{shop.url}/event/")
+    assert not await browser.pass_time(600)
+    assert shop.log == ["/event/"]
+    assert await browser.text("heading") == "Your browser does not keep your place"
+
+
+async def test_a_lost_connection_keeps_the_place_and_asks_less_often(browser, shop):
+    """After errors the page says that the place is kept, waits longer each time, and goes on when it can."""
+    shop.told = [(500, "")] * 3
+    shop.tell(ahead=7)
+    await browser.open(f"{shop.url}/event/")
+    await browser.pass_time(13.1)
+    assert await browser.text("next") == "Connection lost. Your place is kept. Trying again in about 20 seconds."
+    assert await browser.text("said") == "Connection lost. Your place is kept. Trying again in about 20 seconds."
+    await browser.pass_time(16)
+    assert shop.asked(LINE.me_url) == 1
+    await browser.pass_time(200)
+    assert await browser.text("ahead") == "7"
+    assert await browser.text("next") == "Looks again by itself in about 10 seconds."
+
+
+async def test_retry_after_is_honoured(browser, shop):
+    """Told to come back later, the page comes no sooner."""
+    shop.told = [(429, "Retry-After: 100\r\n")]
+    await browser.open(f"{shop.url}/event/")
+    await browser.pass_time(13.1)
+    assert shop.asked(LINE.me_url) == 1
+    await browser.pass_time(95)
+    assert shop.asked(LINE.me_url) == 1
+    await browser.pass_time(40)
+    assert shop.asked(LINE.me_url) == 2
+
+
+async def test_an_answer_that_is_no_status_counts_as_none(browser, shop):
+    """A page of somebody else's, sent with 200 in place of ``me``, changes nothing that is shown."""
+    shop.told = [(200, "")]
+    await browser.open(f"{shop.url}/event/")
+    assert not await browser.pass_time(60)
+    assert await browser.text("heading") == "You are in line"
+    assert await browser.text("ahead") == "312"
+
+
+async def test_never_two_in_flight(browser, shop):
+    """While one question is open no second is asked, whatever wakes the page."""
+    shop.tell()
+    await browser.open(f"{shop.url}/event/")
+    shop.go_on.clear()
+    await browser.ask("void passTime(13.1e3)")
+    await shop.reached(2)
+    await browser.ask(WAKE)
+    shop.go_on.set()
+    await browser.pass_time(0.1)
+    assert shop.most_at_once == 1
+    assert shop.asked(LINE.me_url) == 1
+
+
+async def test_a_hidden_page_says_so_and_looks_when_it_is_seen(browser, shop):
+    """A page in the background asks with ``hidden=1``; coming to the front it asks at once."""
+    shop.tell(refresh_s=60)
+    await browser.open(f"{shop.url}/event/")
+    await browser.ask("Object.defineProperty(document, 'hidden', { value: true, configurable: true }); 1")
+    await browser.pass_time(20)
+    assert shop.log == ["/event/", f"{LINE.me_url}?hidden=1"]
+    await browser.ask("delete document.hidden; document.dispatchEvent(new Event('visibilitychange')); 1")
+    await browser.pass_time(0.1)
+    assert shop.log[2:] == [LINE.me_url]
+
+
+async def test_what_is_read_out_is_not_read_out_at_every_look(browser, shop):
+    """Assistive software is told of a new state at once, and of mere progress at most every thirty seconds."""
+    for ahead in (300, 290, 280, 270):
+        shop.tell(ahead=ahead)
+    shop.tell("held", ahead=260)
+    await browser.open(f"{shop.url}/event/")
+    said = []
+    for _ in range(5):
+        await browser.pass_time(13.1)
+        said.append((await browser.text("said")).partition(" people")[0])
+    assert said[0] == ""
+    assert said[3] in {"You are in line. 280", "You are in line. 270"}
+    assert said[-1] == "Entry is paused. 260"
+
+
+async def test_a_state_of_tomorrow_is_waited_through(browser, shop):
+    """A state the page has no words for reads as being in line, and the page asks on."""
+    shop.tell("levitating", ahead=12)
+    await browser.open(f"{shop.url}/event/")
+    assert not await browser.pass_time(40)
+    assert await browser.text("heading") == "You are in line"
+    assert await browser.text("ahead") == "12"
+    assert shop.asked(LINE.me_url) >= 3
+
+
+async def test_without_script_the_page_enters_by_its_refresh(browser, shop):
+    """With script off the refresh in the page's head leads in at the turn, and the page says how it works."""
+    shop.pages = [PAGES.waiting(replace(LINE, refresh_s=0))]
+    await browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    await browser.open(f"{shop.url}/event/?a=1")
+    await shop.reached(2)
+    assert shop.log == ["/event/?a=1"] * 2
+
+
+async def test_a_full_line_is_tried_again_only_while_it_is_seen(browser, shop):
+    """The page "full" loads itself again after the told time, and in the background waits until it is seen."""
+    shop.pages = [PAGES.full(FullView("/event/?again", 30))]
+    await browser.open(f"{shop.url}/event/")
+    await browser.ask("Object.defineProperty(document, 'hidden', { value: true, configurable: true }); 1")
+    assert not await browser.pass_time(100)
+    await browser.ask("delete document.hidden; 1")
+    assert await browser.pass_time(61)
+    assert shop.log == ["/event/", "/event/?again"]
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example/x", "/\\evil.example", "/\t/evil.example", "https://evil.example", "javascript:alert(1)"]
+)
+async def test_the_way_in_is_on_this_host(browser, shop, target):
+    """To a real browser, too, every address on the page is one of the host it came from."""
+    shop.pages = [PAGES.waiting(replace(LINE, page_url=target))]
+    await browser.open(f"{shop.url}/event/")
+    assert (await browser.ask("document.getElementById('enter').href")).startswith(f"{shop.url}/")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [320, 390, 1280])
+async def test_no_page_is_wider_than_its_window(browser, shop, width, dark):
+    """At 320 pixels, which is also a window of 1280 at 400 %, nothing has to be scrolled sideways."""
+    wide = replace(LINE, number=1_764_000_000_000_123, ahead=1_234_567, message="W" * 200, form_note=True)
+    shop.pages = [PAGES.waiting(wide), PAGES.full(FullView("/event/", 30, "W" * 200))]
+    await browser.window(width, 700, dark=dark)
+    for _ in range(2):
+        await browser.open(f"{shop.url}/event/")
+        assert await browser.ask("document.documentElement.scrollWidth") == width

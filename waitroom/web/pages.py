@@ -1,0 +1,340 @@
+"""What a shopper sees while not being served, as ready bytes.
+
+A view says everything a page shows, already decided; a template in ``templates/`` puts it into words. The waiting page
+is sent in floods and differs between visitors only in a few numbers and an address, so a template is rendered once for
+each *face* (what changes its words) with marks where those values go. The result is cut at the marks, and a request
+costs one join of bytes: some 9 microseconds where rendering takes 150.
+
+Safety rests on three rules. A template is cut before any visitor's value is near it, at marks that are random for each
+process. Every value is escaped as it is put in. Every address is made one of this host by ``local_url``.
+
+Style and scripts are constants, named by their hashes in ``csp``: markup that got in would still run nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup, escape
+
+from waitroom.errors import StartError
+from waitroom.model import Refresh, VisitorState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_FACES_MAX = 512
+"""Layouts kept, some 10 kB each. One room has about 30 in use; what no longer fits is rendered again."""
+
+_HOURS_FROM_S = 5400
+"""Beyond an hour and a half minutes pretend to know more than anyone does."""
+
+_MINUTES_FROM_S = 120
+
+_TEMPLATES = ("waiting", "full", "closed", "error", "notice")
+
+_PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
+
+_LOCAL = re.compile(r"/(?![/\\])[!-~]*")
+
+_MARKS = (
+    "number",
+    "ahead",
+    "low",
+    "high",
+    "time",
+    "refresh_s",
+    "message",
+    "page_url",
+    "claim_by",
+    "raw_number",
+    "raw_ahead",
+    "raw_wait",
+)
+
+
+class Notice(StrEnum):
+    """What a notice is about."""
+
+    FORM = "form"
+    """A form was not sent and has to be sent again."""
+
+    BUSY = "busy"
+    """Too many joins from one client: no place was made; the page tries again."""
+
+    LEFT = "left"
+    """The visitor gave up the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingView:
+    """One visitor's place in line.
+
+    ``ahead`` is None while nobody can tell; ``wait_s`` is the shortest and longest wait to be expected. The page asks
+    again after ``refresh_s`` and up to ``jitter`` of it more. ``page_url`` is the path and query to go to at the turn,
+    ``me_url`` the path to ask, ``leave_url`` the path a form is posted to (None: no such button). ``claim_by`` is in
+    milliseconds of store time. ``form_note`` says that the visitor's form was not sent.
+    """
+
+    room: str
+    state: VisitorState
+    number: int
+    ahead: int | None
+    wait_s: tuple[int, int] | None
+    refresh_s: int
+    page_url: str
+    me_url: str
+    leave_url: str | None = None
+    message: str | None = None
+    claim_by: int | None = None
+    form_note: bool = False
+    jitter: float = Refresh().jitter
+
+
+@dataclass(frozen=True, slots=True)
+class FullView:
+    """The line takes nobody more; the page tries ``page_url`` again after ``retry_s``."""
+
+    page_url: str
+    retry_s: int
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedView:
+    """Nobody is let in: the room is closed, or lets nobody wait (``rejected``). Not tried again by itself."""
+
+    page_url: str
+    state: str = VisitorState.REJECTED
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """The shop does not answer. ``retry_s`` None: not tried again by itself, as what was sent is not safe to repeat."""
+
+    page_url: str
+    retry_s: int | None
+    place_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeView:
+    """A few words and a way on. ``retry_s`` is None where the page waits for the visitor."""
+
+    kind: Notice
+    page_url: str
+    retry_s: int | None = None
+
+
+class _Face(NamedTuple):
+    """What changes the words of a page, apart from the values put in: the key of a layout.
+
+    A tuple because one is made for every page, in a third of the time.
+    """
+
+    room: str = ""
+    state: str = ""
+    ahead: str = ""
+    wait: str = ""
+    time: str = ""
+    message: bool = False
+    form_note: bool = False
+    retry: bool = False
+    place_kept: bool = False
+    jitter: float = Refresh().jitter
+    me_url: str = ""
+    leave_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A page cut at its marks: the bytes around them, and which value goes into each cut."""
+
+    around: tuple[bytes, ...]
+    marks: tuple[str, ...]
+
+    def fill(self, values: Mapping[str, object]) -> bytes:
+        """Return the page with every value in its place, escaped.
+
+        The values are escaped together, a line each: a call for each would cost more than all the rest. A value of two
+        lines is a mistake of the caller's: ``ValueError``.
+        """
+        parts = [b""] * (2 * len(self.marks) + 1)
+        parts[::2] = self.around
+        parts[1::2] = (
+            escape("\n".join([str(values[mark]) for mark in self.marks])).encode(errors="replace").split(b"\n")
+        )
+        return b"".join(parts)
+
+
+class Pages:
+    """The pages of one folder of templates, compiled once. Safe to share; every method returns a whole document.
+
+    ``csp`` is the value of the ``Content-Security-Policy`` all of them are to be sent with.
+    """
+
+    def __init__(self, templates_dir: Path) -> None:
+        """Raise ``StartError`` when a template is missing or does not compile."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(templates_dir),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+        try:
+            style, waiting, retry = (_lean(templates_dir / name) for name in ("page.css", "waiting.js", "retry.js"))
+            self._templates = {name: environment.get_template(f"{name}.html") for name in _TEMPLATES}
+        except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
+            raise StartError(f"templates in {templates_dir} cannot be used: {error}") from error
+        # Markup, as escaping would break the code, and constant, as the hashes below name these very bytes.
+        environment.globals.update(style=Markup(style), waiting_script=Markup(waiting), retry_script=Markup(retry))  # noqa: S704  files of ours, no input
+        self.csp = (
+            f"default-src 'none'; style-src {_source(style)}; script-src {_source(waiting)} {_source(retry)}; "
+            "img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+        ).encode()
+        token = secrets.token_hex(16)
+        self._fill = {name: f"\ue000{token}{name}\ue001" for name in _MARKS}
+        self._mark = re.compile(f"\ue000{token}([a-z_]+)\ue001")
+        self._layout = lru_cache(_FACES_MAX)(self._lay_out)
+
+    def waiting(self, view: WaitingView) -> bytes:
+        """Return the waiting page."""
+        wait, low, high = _wait(view.wait_s)
+        unit, time = _time(view.refresh_s)
+        message = _one_line(view.message)
+        face = _Face(
+            room=view.room,
+            state=view.state,
+            ahead=_ahead(view.ahead),
+            wait=wait,
+            time=unit,
+            message=bool(message),
+            form_note=view.form_note,
+            jitter=view.jitter,
+            me_url=view.me_url,
+            leave_url=view.leave_url,
+        )
+        values = {
+            "number": f"{view.number:,}",
+            "ahead": "" if view.ahead is None else f"{view.ahead:,}",
+            "low": low,
+            "high": high,
+            "time": time,
+            "refresh_s": view.refresh_s,
+            "message": message,
+            "page_url": local_url(view.page_url),
+            "claim_by": "" if view.claim_by is None else view.claim_by,
+            "raw_number": view.number,
+            "raw_ahead": "" if view.ahead is None else view.ahead,
+            "raw_wait": "" if view.wait_s is None else f"{view.wait_s[0]} {view.wait_s[1]}",
+        }
+        return self._layout("waiting", face).fill(values)
+
+    def full(self, view: FullView) -> bytes:
+        """Return the page for those for whom there is no place in the line."""
+        return self._plain("full", _Face(), view.page_url, view.retry_s, view.message)
+
+    def closed(self, view: ClosedView) -> bytes:
+        """Return the page for those who can neither enter nor wait."""
+        return self._plain("closed", _Face(state=view.state), view.page_url, None, view.message)
+
+    def error(self, view: ErrorView) -> bytes:
+        """Return the page that stands in for a shop that does not answer."""
+        return self._plain("error", _Face(place_kept=view.place_kept), view.page_url, view.retry_s)
+
+    def notice(self, view: NoticeView) -> bytes:
+        """Return a page of a few words."""
+        return self._plain("notice", _Face(state=view.kind), view.page_url, view.retry_s)
+
+    def _plain(self, name: str, face: _Face, page_url: str, retry_s: int | None, message: str | None = None) -> bytes:
+        unit, time = _time(retry_s or 0)
+        line = _one_line(message)
+        face = face._replace(time=unit, retry=retry_s is not None, message=bool(line))
+        values = {"page_url": local_url(page_url), "refresh_s": retry_s or 0, "time": time, "message": line}
+        return self._layout(name, face).fill(values)
+
+    def _lay_out(self, name: str, face: _Face) -> _Layout:
+        page = self._mark.split(self._templates[name].render(view=face, fill=self._fill))
+        return _Layout(tuple(text.encode() for text in page[::2]), tuple(page[1::2]))
+
+
+def local_url(target: str) -> str:
+    r"""Return a request's path and query as an address that cannot leave this host, whatever it holds.
+
+    ``//other`` names another host to a browser, and so does ``/\other``; behind ``/.`` both are paths again, and the
+    same ones. Control bytes, which browsers drop, and bytes beyond ASCII (as Latin-1) are percent-encoded. What does
+    not begin with a slash is no path and becomes ``/``.
+    """
+    if _LOCAL.fullmatch(target):
+        return target
+    if not target.startswith("/"):
+        return "/"
+    path = quote(target, safe=_PRINTABLE, encoding="latin-1", errors="replace")
+    return path if _LOCAL.fullmatch(path) else f"/.{path}"
+
+
+def problem(
+    status: int, title: str, detail: str, join_url: str | None = None, retry_after_s: int | None = None
+) -> bytes:
+    """Return the body of an ``application/problem+json`` answer (RFC 9457), for clients that read no pages.
+
+    ``join_url`` is where to join the line; ``retry_after_s`` repeats the ``Retry-After`` header.
+    """
+    members = {"title": title, "status": status, "detail": detail, "join_url": join_url, "retry_after_s": retry_after_s}
+    return json.dumps({name: value for name, value in members.items() if value is not None}).encode()
+
+
+def _lean(path: Path) -> str:
+    """Return a style sheet or script without indentation and without lines that are comments."""
+    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
+def _one_line(message: str | None) -> str:
+    return " ".join(message.split()) if message else ""
+
+
+def _source(code: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
+
+
+def _ahead(ahead: int | None) -> str:
+    """Return which sentence counts the people ahead. The script's ``paint`` has its twin."""
+    return "unknown" if ahead is None else "one" if ahead == 1 else "many"
+
+
+def _wait(wait_s: tuple[int, int] | None) -> tuple[str, int, int]:
+    """Return which sentence tells the wait, and its two numbers. The script's ``waitIn`` is its twin."""
+    if wait_s is None:
+        return "unknown", 0, 0
+    low_s, high_s = wait_s
+    unit, size_s = ("minutes", 60) if high_s <= _HOURS_FROM_S else ("hours", 3600)
+    low = low_s // size_s
+    high = max(-(-high_s // size_s), low)
+    if high <= 1:
+        return "moment", 0, 0
+    if low == 0:
+        return f"{unit}_upto", low, high
+    return (unit if low == high else f"{unit}_range"), low, high
+
+
+def _time(time_s: int) -> tuple[str, str]:
+    """Return which unit tells a short time, and its number. The script's ``timeIn`` is its twin."""
+    if time_s >= _MINUTES_FROM_S:
+        return "minutes", f"{(time_s + 30) // 60:,}"
+    return ("second" if time_s <= 1 else "seconds"), str(max(1, time_s))
