@@ -325,7 +325,7 @@ def test_a_shared_cache_is_taken_to_keep_what_it_may(
 
 
 def test_all_values_of_our_cookies_are_found() -> None:
-    """Duplicates come in order, from all Cookie lines, without quotes; junk and others are passed over."""
+    """Duplicates come in order, from all Cookie lines, without quotes and cut at a length no token has."""
     headers = [
         (b"Cookie", b'; = ;place=one; x=y; place ; place="two"'),
         (b"X-Cookie", b"place=no"),
@@ -333,7 +333,8 @@ def test_all_values_of_our_cookies_are_found() -> None:
         (b"cookie", b'place="'),
     ]
 
-    assert cookies(headers, OURS) == ["one", "", "two", "three=3", '"']
+    long = "x" * policy.COOKIE_BYTES_MAX
+    assert cookies(headers, OURS) == ["one", "", "two", "three=3", "\xff", long, '"']
 
 
 def test_no_more_cookies_are_read_than_the_limit() -> None:

@@ -29,7 +29,7 @@ COOKIES_MAX = 16
 """Values of our cookies that are looked at. A browser sends one or two; each more may cost a signature check."""
 
 COOKIE_BYTES_MAX = 512
-"""Bytes of a cookie's value; a longer one is no token of ours, which has at most 400."""
+"""Bytes of a cookie's value that are looked at; a longer one is no token of ours, which has at most 400."""
 
 HOPS_MAX = 16
 """Addresses of ``X-Forwarded-For`` that are believed on the way back to the client."""
@@ -320,8 +320,8 @@ def shared_cache_may_keep(status: int, headers: Iterable[tuple[bytes, bytes]]) -
 def cookies(headers: Iterable[tuple[bytes, bytes]], names: Container[bytes]) -> list[str]:
     """Return the values of all cookies of these names, in order, quotes stripped.
 
-    At most ``COOKIES_MAX``; a value that is no ASCII or longer than ``COOKIE_BYTES_MAX`` can be no token and is left
-    out.
+    At most ``COOKIES_MAX``, each cut after ``COOKIE_BYTES_MAX``: what is longer is no token, cut or whole, and is still
+    returned, so that its refusal can be told.
     """
     values: list[str] = []
     for header, line in headers:
@@ -334,10 +334,9 @@ def cookies(headers: Iterable[tuple[bytes, bytes]], names: Container[bytes]) -> 
             value = value.strip()
             if len(value) > 1 and value.startswith(b'"') and value.endswith(b'"'):
                 value = value[1:-1]
-            if len(value) <= COOKIE_BYTES_MAX and value.isascii():
-                values.append(value.decode("ascii"))
-                if len(values) == COOKIES_MAX:
-                    return values
+            values.append(value[:COOKIE_BYTES_MAX].decode("latin-1"))
+            if len(values) == COOKIES_MAX:
+                return values
     return values
 
 

@@ -1,0 +1,53 @@
+# Two commands on a fresh machine: `make demo` shows it, `make test` proves it.
+# Everything lives in .venv; nothing is installed outside it but Chromium, and that only where the system allows.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_ARGS ?=
+
+.PHONY: help demo test check format bench clean
+
+help:
+	@echo "make demo    a shop, a crowd of 500, and the waiting room between them (DEMO_ARGS='--visitors 300')"
+	@echo "make test    everything that can fail, on real servers and real sockets"
+	@echo "make check   format, lint, types and the floors of the house"
+	@echo "make bench   every figure, as ratios against a peer in the same run"
+	@echo "make clean   remove what the others made"
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/waitroom demo $(DEMO_ARGS)
+
+test: $(VENV)/test.stamp
+	$(PYTHON) tools/chromium.py
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+check: $(VENV)/test.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_floors.py
+
+format: $(VENV)/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python bench/forward.py
+
+clean:
+	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(VENV)/demo.stamp: pyproject.toml
+	$(PYTHON) tools/venv.py $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/demo.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/demo.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
