@@ -1,0 +1,739 @@
+"""Configuration: text becomes settings, or every mistake at once.
+
+Most tests write a file, load it and read what the operator would read. Two kinds stand apart: hypothesis tries text
+that nobody would write, and the last section holds model, YAML and docs/CONFIG.md together.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from waitroom import config, resources
+from waitroom.config.reading import FILE_BYTES_MAX
+from waitroom.config.shapes import NOTHING, FileShape, LimitsShape, RoomShape
+from waitroom.errors import ConfigError, StartError
+from waitroom.model import Address, PathRule, QueueingMethod, Refresh, Room, Settings, WireLimits
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOM = "rooms:\n  - name: launch\n    match: [{path: /event/}]\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a configuration file and gives its path."""
+
+    def to_file(text):
+        path = tmp_path / "waitroom.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return to_file
+
+
+@pytest.fixture
+def load(write):
+    """Return a function that loads text as a configuration."""
+    return lambda text: config.load(write(text))
+
+
+@pytest.fixture
+def mistakes(write):
+    """Return a function that loads text and gives its mistakes as ``line: key: message``."""
+
+    def of(text):
+        with pytest.raises(ConfigError) as caught:
+            config.load(write(text))
+        return [f"{mistake.line}: {mistake.key}: {mistake.message}" for mistake in caught.value.mistakes]
+
+    return of
+
+
+@pytest.fixture
+def room(load):
+    """Return a function that loads one room with further lines."""
+    return lambda lines="": load(ROOM + "".join(f"    {line}\n" for line in lines.splitlines())).rooms[0]
+
+
+@pytest.fixture
+def room_mistakes(mistakes):
+    """Return a function that gives the mistakes of one room with further lines (the first is line 4)."""
+    return lambda lines: mistakes(ROOM + "".join(f"    {line}\n" for line in lines.splitlines()))
+
+
+# --- what is accepted -----------------------------------------------------------------------------------------------
+
+
+def test_one_setting_is_enough(load, tmp_path):
+    """What is not written has its default, and the key file stands beside the configuration."""
+    assert load("rooms: []\n") == Settings(
+        listen=Address("127.0.0.1", 8080),
+        origin=Address("127.0.0.1", 8000),
+        rooms=(),
+        secret_keys_file=tmp_path / "var/keys",
+    )
+
+
+def test_a_room_needs_a_name_and_a_match(room):
+    """A room with nothing else has exactly the defaults of the model."""
+    assert room() == Room("launch", (PathRule("/event/"),), cookie_name="waitroom_launch")
+
+
+def test_everything_written_arrives(load, tmp_path):
+    """Each setting ends in the field of the model that bears its name, in that field's unit."""
+    loaded = load("""
+listen: "[::1]:0"
+workers: 1
+origin: https://shop.example
+store: "memory:"
+secret_keys_file: /etc/waitroom/keys
+trusted_proxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.7]
+limits:
+  header_bytes: 1KiB
+  header_count: 7
+  body_bytes: null
+  header_timeout: 500ms
+  body_idle_timeout: 1.5s
+  keep_alive_timeout: 2m
+  connect_timeout: 1h
+  first_byte_timeout: 4s
+  idle_timeout: 5s
+  total_timeout: 6s
+  target_bytes: 512B
+  connections_per_worker: 8
+  joins_per_client: null
+  drain_timeout: 9s
+rooms:
+  - name: launch
+    match: [{host: "*.shop.example", path: /event/, query: {product_no: "123"}}, {host: "[::1]", path: /now}]
+    bypass: [{path: /event/pay/callback, method: POST}]
+    total_active_users: 3
+    new_users_per_minute: 4
+    admission: fixed
+    session_duration: 10s
+    session_limit: 20s
+    disable_session_renewal: true
+    claim_within: 30s
+    ticket_keep: 1h
+    queueing_method: reject
+    queue_all: true
+    suspended: true
+    always_queue: true
+    max_waiting: 5
+    queueing_status_code: 503
+    refresh: {near: 1s, far: 1s, farthest: 2s, jitter: 1}
+    cacheable: true
+    cookie: {name: "wr-{room}"}
+""")
+    assert loaded == Settings(
+        listen=Address("::1", 0),
+        origin=Address("shop.example", 443, https=True),
+        secret_keys_file=Path("/etc/waitroom/keys"),
+        trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"), ip_network("192.0.2.7/32")),
+        limits=WireLimits(
+            header_bytes=1024,
+            header_count=7,
+            target_bytes=512,
+            body_bytes=None,
+            header_timeout_s=0.5,
+            body_idle_timeout_s=1.5,
+            keep_alive_timeout_s=120.0,
+            connect_timeout_s=3600.0,
+            first_byte_timeout_s=4.0,
+            idle_timeout_s=5.0,
+            total_timeout_s=6.0,
+            connections_per_worker=8,
+            joins_per_client_per_minute=None,
+            drain_timeout_s=9.0,
+        ),
+        rooms=(
+            Room(
+                name="launch",
+                match=(
+                    PathRule("/event/", "*.shop.example", (("product_no", "123"),)),
+                    PathRule("/now", "[::1]"),
+                ),
+                bypass=(PathRule("/event/pay/callback", method="POST"),),
+                total_active_users=3,
+                new_users_per_minute=4,
+                session_duration_s=10.0,
+                session_limit_s=20.0,
+                disable_session_renewal=True,
+                claim_within_s=30.0,
+                ticket_keep_s=3600.0,
+                queueing_method=QueueingMethod.REJECT,
+                queue_all=True,
+                suspended=True,
+                always_queue=True,
+                max_waiting=5,
+                queueing_status_code=503,
+                refresh=Refresh(1.0, 1.0, 2.0, 1.0),
+                cacheable=True,
+                cookie_name="wr-launch",
+            ),
+        ),
+    )
+
+
+def test_a_key_that_asks_for_nothing_is_let_through(load):
+    """A key that is not built yet may stand there at its default: it asks for nothing."""
+    text = "sites: []\nadmin: {listen: 127.0.0.1:9090, token_file: var/admin-token}\n" + ROOM
+    text += "".join(
+        f"    {line}\n"
+        for line in (
+            "origin: null",
+            "checkout: []",
+            "admission_floor_per_minute: 0",
+            "shared_polls: false",
+            "outage_reserve: 60s",
+            "languages: [ko, en]",
+            "templates: null",
+            "events: []",
+            "priority: null",
+            "one_ticket_per: cookie",
+            'cookie: {name: "waitroom_{room}", domain: null, same_site: auto, secure: auto}',
+        )
+    )
+    assert load(text).rooms == load(ROOM).rooms
+
+
+def test_a_place_may_be_kept_shortly(room):
+    """How long a place is kept counts from the time its page was to come back, so no other setting bounds it."""
+    assert room("ticket_keep: 1s").ticket_keep_s == 1.0
+
+
+def test_aliases_are_allowed(load):
+    """Two rooms may share a list by anchor and alias."""
+    loaded = load("""
+rooms:
+  - {name: a, match: [{path: /a/}], bypass: &shared [{path: /assets/}]}
+  - {name: b, match: [{path: /b/}], bypass: *shared}
+""")
+    assert loaded.rooms[0].bypass == loaded.rooms[1].bypass == (PathRule("/assets/"),)
+
+
+def test_a_byte_order_mark_is_no_mistake(load):
+    """Files from Windows editors begin with a byte order mark; it changes nothing."""
+    assert load(b"\xef\xbb\xbfworkers: 1\r\n").workers == 1
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_every_mistake_at_once(mistakes):
+    """A file's mistakes come all together, sorted by line, each saying what is wrong and what would be right."""
+    assert mistakes("""\
+listen: 8080
+workers: 3
+orgin: http://x
+limits:
+  header_timeout: 10
+  header_bytes: 32
+  joins_per_client: 60
+rooms:
+  - name: Launch
+    match: []
+    total_active_users: null
+    suspended: yes
+    events: [{name: noon}]
+  - match: [{path: event}]
+    total_active_user: 3
+    name: b
+    name: c
+""") == [
+        "1: listen: `8080` is no address; write host:port, such as 127.0.0.1:8080",
+        "2: workers: `3` is too many: memory: lives in one process; write 1",
+        "3: orgin: is no setting; write `origin`",
+        "5: limits.header_timeout: `10` has no unit; write 10s (or ms, m, h)",
+        "6: limits.header_bytes: `32` has no unit; write 32B (or KiB, MiB, GiB)",
+        "7: limits.joins_per_client: `60` has no unit; write 60/m",
+        "9: rooms[0].name: `Launch` is no room name; write 1 to 40 of a-z, 0-9 and -",
+        "10: rooms[0].match: is empty; write something such as [{path: /event/}]",
+        "11: rooms[0].total_active_users: null is for `admission: measured`, which is not built yet; write a number",
+        "12: rooms[0].suspended: `yes` stands here; write true or false",
+        "13: rooms[0].events: `events` is not built yet; remove it",
+        "14: rooms[1].match[0].path: `event` does not start with /; write a path such as /event/",
+        "15: rooms[1].total_active_user: is no setting; write `total_active_users`",
+        "17: rooms[1].name: stands twice, first in line 16; keep one",
+    ]
+
+
+def test_a_mistake_names_its_file(write):
+    """A mistake prints as file:line: key: message, so that an editor can jump to it."""
+    path = write("\n\nworker: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert str(caught.value) == f"{path}:3: worker: is no setting; write `workers`"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("origin: http://other", "4: rooms[0].origin: `origin` is not built yet; remove it"),
+        ("checkout: [{path: /x}]", "4: rooms[0].checkout: `checkout` is not built yet; remove it"),
+        ("shared_polls: true", "4: rooms[0].shared_polls: `shared_polls` is not built yet; remove it"),
+        ("priority: {share: 0.2}", "4: rooms[0].priority: `priority` is not built yet; remove it"),
+        ("bypass: [{ip: 192.0.2.0/24}]", "4: rooms[0].bypass[0].ip: `ip` is not built yet; remove it"),
+        ("bypass: [{header: 'X: y'}]", "4: rooms[0].bypass[0].header: `header` is not built yet; remove it"),
+        ("cookie: {domain: x.example}", "4: rooms[0].cookie.domain: `domain` is not built yet; remove it"),
+        ("admission: measured", "4: rooms[0].admission: `measured` is not built yet; write fixed"),
+        (
+            "queueing_method: random",
+            "4: rooms[0].queueing_method: `random` is not built yet; write fifo, passthrough or reject",
+        ),
+        (
+            "admission_floor_per_minute: false",
+            "4: rooms[0].admission_floor_per_minute: `admission_floor_per_minute` is not built yet; remove it",
+        ),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(room_mistakes, lines, expected):
+    """A key or value of the contract without a feature behind it is named as such, and only once."""
+    assert room_mistakes(lines) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("lines", "start"),
+    [
+        ("session_duration: 5m\nsession_limit: 1m", "5: rooms[0].session_limit: 60s is less than `session_duration`"),
+        ("claim_within: 0s", "4: rooms[0].claim_within: `0s` is out of bounds"),
+        ("claim_within: 5", "4: rooms[0].claim_within: `5` has no unit; write 5s"),
+        ("claim_within: 5min", "4: rooms[0].claim_within: `5min` is no duration"),
+        ("claim_within: '٣s'", "4: rooms[0].claim_within: `٣s` is no duration"),
+        ("session_duration: 721h", "4: rooms[0].session_duration: `721h` is out of bounds; write 1ms to 720h"),
+        ("queueing_method: lifo", "4: rooms[0].queueing_method: `lifo` is not among the choices; write fifo, pass"),
+        ("total_active_users: 99999999", "4: rooms[0].total_active_users: `99999999` is too large; write 10000000 or"),
+        ("refresh: {near: 5s, far: 2s}", "4: rooms[0].refresh.far: 2s is less than `near`; write 5s"),
+        ("refresh: {farthest: 59s}", "4: rooms[0].refresh.farthest: 59s is less than `far`; write 60s"),
+        ("refresh: {jitter: 1.1}", "4: rooms[0].refresh.jitter: `1.1` is too large; write 1 or less"),
+        ("refresh: {jitter: 1e999}", "4: rooms[0].refresh.jitter: `inf` stands here; write a number"),
+        ("refresh: 2s", "4: rooms[0].refresh: `2s` stands here; write a mapping"),
+        ("total_active_users: 0", "4: rooms[0].total_active_users: `0` is too small; write 1 or more"),
+        ("total_active_users: 1" + "0" * 5000, "4: rooms[0].total_active_users: `1000"),
+        ("total_active_users: 2.0", "4: rooms[0].total_active_users: `2.0` stands here; write a whole number"),
+        ("total_active_users: true", "4: rooms[0].total_active_users: `true` stands here; write a whole number"),
+        ("max_waiting: 0", "4: rooms[0].max_waiting: `0` is too small"),
+        (
+            "queueing_status_code: 404",
+            "4: rooms[0].queueing_status_code: `404` is not among the choices; write 200, 202",
+        ),
+        ("cookie: {name: 'a b'}", "4: rooms[0].cookie.name: `a b` is no cookie name"),
+        ("cookie: {name: '{name}'}", "4: rooms[0].cookie.name: `{name}` is no cookie name"),
+        ("cookie: {name: '__Host-w'}", "4: rooms[0].cookie.name: `__Host-w` has a prefix"),
+        ("bypass: [{path: /x, method: post}]", "4: rooms[0].bypass[0].method: `post` is no method; write POST"),
+        ("bypass: [{path: /x, query: {}}]", "4: rooms[0].bypass[0].query: is empty"),
+        (
+            "bypass: [{path: /x, query: {a: 1}}]",
+            '4: rooms[0].bypass[0].query.a: `1` is not text to YAML; write it in quotes, "1"',
+        ),
+        ("bypass: [{method: POST}]", "4: rooms[0].bypass[0].path: is missing; write `path: /event/`"),
+        ("bypass: [{path: '/x?y'}]", "4: rooms[0].bypass[0].path: `/x?y` is more than a path"),
+        ("bypass: [{path: /%65vent/}]", "4: rooms[0].bypass[0].path: `/%65vent/` is not in plain form"),
+        ("bypass: [{path: /a/../b}]", "4: rooms[0].bypass[0].path: `/a/../b` is not in plain form"),
+        ("bypass: [{path: /.Waitroom/x}]", "4: rooms[0].bypass[0].path: `/.Waitroom/x` is under /.waitroom/"),
+        (
+            "bypass: [{path: /x, host: '*.상점.한국'}]",
+            "4: rooms[0].bypass[0].host: `*.상점.한국` is not what browsers send; write *.xn--",
+        ),
+        ("bypass: [{path: /x, host: 'a:80'}]", "4: rooms[0].bypass[0].host: `a:80` is no host"),
+        (
+            "bypass: [{path: /x, host: Shop.example}]",
+            "4: rooms[0].bypass[0].host: `Shop.example` is not what browsers send; write shop.example",
+        ),
+        ("header_timeout: 10s", "4: rooms[0].header_timeout: is no setting here; write it under `limits`"),
+        ("workers: 1", "4: rooms[0].workers: is no setting here; write it at the top of the file"),
+        ("qqqqqq: 1", "4: rooms[0].qqqqqq: is no setting; remove it"),
+        ("1: 1", "4: rooms[0].1: `1` stands as a key; write a word"),
+        ("[a]: 1", '4: rooms[0]."": a list, a mapping or nothing stands as a key'),
+        ("suspended: !!bool 'true'\nqueue_all: !x true", "5: rooms[0].queue_all: has the YAML tag `!x`"),
+        (
+            'admission: "fi\\nxed"',
+            "4: rooms[0].admission: `fi\N{REPLACEMENT CHARACTER}xed` has a character that does not print",
+        ),
+    ],
+)
+def test_a_wrong_setting_of_a_room(room_mistakes, lines, start):
+    """Each is one mistake, at its line, with a sentence that an operator can act on."""
+    found = room_mistakes(lines)
+    assert len(found) == 1
+    assert found[0].startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        ("listen: ':8080'", "listen: `` is no host; write 127.0.0.1:8080, or 0.0.0.0:8080 for every address"),
+        ("listen: localhost", "listen: `localhost` has no port"),
+        ("listen: ::1:80", "listen: `::1:80` has more than one colon; an IPv6 address stands in brackets"),
+        ("listen: '[::1]'", "listen: `[::1]` has no port"),
+        ("listen: '[::g]:1'", "listen: `::g` is no IPv6 address"),
+        ("listen: '[fe80::1%eth0]:1'", "listen: `fe80::1%eth0` is no IPv6 address"),
+        ("listen: 127.0.0.1:65536", "listen: `65536` is no port; write 0 to 65535"),
+        ("listen: 300.0.0.1:80", "listen: `300.0.0.1` is no host"),
+        ("origin: 127.0.0.1:8000", "origin: `127.0.0.1:8000` is no http or https URL"),
+        ("origin: ftp://a", "origin: `ftp://a` is no http or https URL"),
+        ("origin: http://a/", "origin: is more than scheme, host and port"),
+        ("origin: http://a?b", "origin: is more than scheme, host and port"),
+        ("origin: 'http://a:'", "origin: is more than scheme, host and port"),
+        ("origin: http://a:0", "origin: `0` is no port"),
+        ("origin: 'http://a b'", "origin: `a b` is no host"),
+        ("origin: 'http://'", "origin: `` is no host"),
+        ("origin: http://127.0.0.1:8080", "origin: `127.0.0.1:8080` is where we listen ourselves"),
+        ("store: sqlite:///var/x.db", 'store: `sqlite:` is not built yet; write "memory:"'),
+        ("store: postgres", 'store: `postgres` is no store; write "memory:"'),
+        ("workers: 0", "workers: `0` is too small"),
+        ("secret_keys_file: ''", "secret_keys_file: is empty; write something such as var/keys"),
+        ("secret_keys_file: ' '", "secret_keys_file: is empty"),
+        (
+            "trusted_proxies: [10.0.0.1/8]",
+            "trusted_proxies[0]: `10.0.0.1/8` has bits set beyond its prefix; write 10.0.0.0/8",
+        ),
+        ("trusted_proxies: [nginx]", "trusted_proxies[0]: `nginx` is no network"),
+        ("trusted_proxies: 10.0.0.0/8", "trusted_proxies: `10.0.0.0/8` stands here; write a list"),
+        ("limits: null", "limits: null stands here; write a mapping"),
+        ("limits: {header_bytes: 1MB}", "limits.header_bytes: `1MB` is no size"),
+        ("limits: {header_bytes: 2MiB}", "limits.header_bytes: `2MiB` is out of bounds; write 256B to 1MiB"),
+        ("limits: {header_bytes: null}", "limits.header_bytes: null is no size"),
+        ("limits: {joins_per_client: 0/m}", "limits.joins_per_client: `0/m` is out of bounds"),
+        ("limits: {joins_per_client: 1/s}", "limits.joins_per_client: `1/s` is no rate"),
+        ("limits: {drain_timeout: 25h}", "limits.drain_timeout: `25h` is out of bounds; write 1ms to 24h"),
+        ("limits: {header_count: '5'}", "limits.header_count: `5` stands here; write a whole number"),
+        ("rooms: null", "rooms: null stands here; write a list"),
+        ("rooms: [5]", "rooms[0]: `5` stands here; write a mapping"),
+        ("sites: [{hosts: [a]}]", "sites: `sites` is not built yet; remove it"),
+        ("admin: {listen: 127.0.0.1:1}", "admin: `admin` is not built yet; remove it"),
+        ("<<: {workers: 1}", "<<: is no setting"),
+    ],
+)
+def test_a_wrong_setting_at_the_top(mistakes, line, start):
+    """Each is one mistake with a sentence that an operator can act on."""
+    found = mistakes(line + "\n")
+    assert len(found) == 1
+    assert found[0].startswith(f"1: {start}")
+
+
+@pytest.mark.parametrize(
+    "line", ["origin: http://me:hunter2@shop", "origin: me:hunter2@shop", "store: redis://me:hunter2@host"]
+)
+def test_a_password_is_never_quoted(mistakes, line):
+    """Mistakes end up in logs, so a URL with a password in it is not repeated."""
+    assert "hunter2" not in str(mistakes(line))
+
+
+def test_two_rooms_that_claim_the_same(mistakes):
+    """A name, a cookie or a rule can be one room's only, even where another mistake stands in the same room."""
+    assert mistakes("""\
+rooms:
+  - {name: a, match: [{path: /a/}, {path: /c}], cookie: {name: w}}
+  - {name: a, match: [{path: /b/}], max_waiting: no}
+  - {name: c, match: [{path: /A/}], cookie: {name: w}}
+  - {name: d, match: [{path: /c, query: {x: "1"}}]}
+  - {name: d, match: [{path: /d}]}
+""") == [
+        "3: rooms[1].name: `a` names the room of line 2 too; give each its own name",
+        "3: rooms[1].max_waiting: `no` stands here; write a whole number, such as 200",
+        "4: rooms[2].cookie.name: `w` is the cookie of the room of line 2 too; write {room} in the name",
+        "4: rooms[2].match[0]: the same requests belong to the room of line 2; keep one of the two",
+        "6: rooms[4].name: `d` names the room of line 5 too; give each its own name",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "start"),
+    [
+        (b"", "1: file: is empty"),
+        (b"# nothing yet\n", "1: file: is empty"),
+        (b"null\n", "1: file: is empty"),
+        (b"- a\n", "1: file: is no mapping at its top"),
+        (b"workers\n", "1: file: is no mapping at its top"),
+        (b"a: 1\nb: \xff\n", "2: file: is not UTF-8"),
+        (b"a: 1\nb: \x00\n", "2: yaml: has the character U+0000"),
+        (b"a: 1\n\tb: 2\n", "2: yaml: found character"),
+        (b"a: 1\n---\nb: 2\n", "2: yaml: but found another document"),
+        (b"store: memory:\n", "1: yaml: mapping values are not allowed here"),
+        (b"a: *b\n", "1: yaml: found undefined alias"),
+        (b'a: "\\UFFFFFFFF"\n', "1: yaml: cannot be read as YAML"),
+        (b"#" * (FILE_BYTES_MAX + 1), "1: file: is larger than 256KiB"),
+        (b"a:\n" + b" [\n" * 5000, "17: yaml: more than 16 levels deep"),
+        (b"a: &a [*a]\n", "1: yaml: an alias leads more than 16 levels deep"),
+    ],
+)
+def test_a_file_that_cannot_be_read(mistakes, content, start):
+    """A file that is no configuration at all is one mistake that says what it is instead."""
+    found = mistakes(content)
+    assert len(found) == 1
+    assert found[0].startswith(start)
+
+
+def test_aliases_of_aliases_are_bounded(mistakes):
+    """A small file whose aliases unfold into billions of values is refused, and quickly."""
+    text = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+    text += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+    assert mistakes(text) == ["1: yaml: unfolds into more than 20000 values; use fewer aliases"]
+
+
+def test_a_path_that_is_no_file(tmp_path):
+    """A missing file, a folder, an endless file and an impossible name are mistakes, not tracebacks."""
+    for path, start in (
+        (tmp_path / "absent.yaml", "file: does not exist"),
+        (tmp_path, "file: cannot be read (Is a directory)"),
+        (Path("/dev/zero"), "file: is larger than 256KiB"),
+        (tmp_path / "a\0b", "file: cannot be read"),
+        (tmp_path / ("x" * 300), "file: cannot be read (File name too long)"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            config.load(path)
+        assert str(caught.value).startswith(f"{path}:1: {start}")
+
+
+def test_empty_keys_in_the_environment(write):
+    """A key variable that is set but holds an empty key is a mistake; the keys themselves are not quoted."""
+    path = write("worker: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, {"WAITROOM_SECRET_KEYS": "s3cret,,"})
+    assert len(caught.value.mistakes) == 2
+    assert "environment:1: WAITROOM_SECRET_KEYS: holds an empty key" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert config.load(write("workers: 1\n"), {"WAITROOM_SECRET_KEYS": "one,two"}).workers == 1
+
+
+# --- the command line, and warnings ---------------------------------------------------------------------------------
+
+
+def test_the_command_line_goes_before_the_file(load):
+    """What the command line says replaces the file's word and is judged by the same rules."""
+    loaded = load("rooms: []\n")
+    assert config.override(loaded) == loaded
+    assert config.override(loaded, listen="[::1]:0", workers=1).listen == Address("::1", 0)
+    with pytest.raises(ConfigError) as caught:
+        config.override(loaded, listen="8080", workers=2)
+    assert [mistake.key for mistake in caught.value.mistakes] == ["--listen", "--workers"]
+
+
+def test_warnings_of_the_door(load):
+    """The check says when a limit by client address cannot work, and when trust is given to everyone."""
+    (warning,) = config.warnings(load("listen: 127.0.0.1:1\n"))
+    assert "not applied to a loopback or private peer while no proxy is trusted" in warning
+    assert config.warnings(load("listen: 127.0.0.1:1\nlimits: {joins_per_client: null}\n")) == []
+    assert config.warnings(load("listen: 127.0.0.1:1\ntrusted_proxies: [127.0.0.1]\n")) == []
+    assert config.warnings(load("listen: 203.0.113.1:1\n"))  # a documentation network counts as private
+    assert config.warnings(load("listen: 8.8.8.8:1\n")) == []
+    (warning,) = config.warnings(load("trusted_proxies: [0.0.0.0/0]\n"))
+    assert warning.startswith("trusted_proxies: ")
+
+
+@pytest.mark.parametrize(
+    ("match", "bypass", "word"),
+    [
+        ("{path: /}", "", "whole site"),
+        ("{path: /event/pay/}", "", "payment callback"),
+        ("{path: /PG_Notify.php}", "{path: /x}", "payment callback"),
+        ("{path: /event/pay/}", "{path: /event/pay/callback, method: POST}", None),
+        ("{path: /event/display/}", "", None),
+        ("{path: /, query: {product_no: '1'}}", "", None),
+        ("{path: /a, host: a.example}, {path: /a, host: b.example}", "", "spans hosts"),
+        ("{path: /a, host: '*.a.example'}", "", "spans hosts"),
+        ("{path: /a, host: a.example}, {path: /b, host: a.example}", "", None),
+    ],
+)
+def test_warnings_of_a_room(load, match, bypass, word):
+    """The check says when a room covers more than its operator may have meant."""
+    loaded = load(
+        f"limits: {{joins_per_client: null}}\nrooms:\n  - {{name: launch, match: [{match}], bypass: [{bypass}]}}\n"
+    )
+    found = config.warnings(loaded)
+    assert len(found) == (word is not None)
+    assert all(warning.startswith("rooms.launch: ") and word in warning for warning in found)
+
+
+# --- text nobody would write ----------------------------------------------------------------------------------------
+
+_words = st.sampled_from(
+    [name for shape in config.SHAPES.values() for name in shape.model_fields]
+    + [place[-1] for place in config.NOT_BUILT]
+)
+_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(["5m", "1KiB", "60/m", "*", "/event/", "launch", "memory:", "fifo", "http://a", "[::1]:0", "POST"]),
+)
+_values = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_words | st.text(max_size=5), inner, max_size=6),
+    max_leaves=30,
+)
+_files = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.lists(st.dictionaries(_words, _values, max_size=8), max_size=3) if name == "rooms" else _values
+        for name in FileShape.model_fields
+    },
+)
+
+
+def check_outcome(path, content):
+    """Load ``content``: what comes of it is settings, or mistakes that print, sorted, one a line."""
+    path.write_bytes(content)
+    found = []
+    try:
+        assert isinstance(config.load(path), Settings)
+    except ConfigError as error:
+        found = error.mistakes
+        printed = str(error).encode().split(b"\n")
+        lines = [mistake.line for mistake in found]
+    else:
+        return
+    assert found
+    assert len(printed) == len(found)
+    assert lines == sorted(lines)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """Return the path of one file that examples overwrite."""
+    return tmp_path_factory.mktemp("config") / "any.yaml"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(content=st.binary() | st.text().map(str.encode) | st.text("{}[]:,-&*!|>'\"%@?# \n\tab1").map(str.encode))
+@example(content=b"? " * 3000)
+@example(content=b"- " * 3000)
+@example(content=b"{" * 3000 + b"}" * 3000)
+@example(content=b"".join(b" " * n + b"a:\n" for n in range(300)))
+@example(content=b'{"\\ud800": "\\udfff"}')
+@example(content=b"workers: " + b"9" * 10_000)
+@example(content=b"%YAML 1." + b"9" * 10_000 + b"\n---\na: 1")
+@example(content=b"!!int a: !!float b")
+@example(content=b"a: !!python/name:os.system x")
+def test_any_bytes_give_settings_or_mistakes(scratch, content):
+    """Whatever a file holds, loading it ends in settings or in mistakes that can be printed, one a line."""
+    check_outcome(scratch, content)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(values=_files)
+def test_any_values_give_settings_or_mistakes(scratch, values):
+    """Whatever stands where a setting should, loading ends in settings or in mistakes."""
+    check_outcome(scratch, yaml.safe_dump(values, allow_unicode=True).encode("utf-8", "surrogatepass"))
+
+
+# --- documents that cannot drift ------------------------------------------------------------------------------------
+
+
+def rows(heading):
+    """Return the tables of docs/CONFIG.md under ``heading`` as ``{key: default}``, both without backquotes."""
+    text = (ROOT / "docs/CONFIG.md").read_text()
+    section = text.split(f"\n{heading}\n", 1)[1]
+    section = re.split(r"^#", section, maxsplit=1, flags=re.MULTILINE)[0]
+    return dict(re.findall(r"^\| `([^`]+)` \| *(?:`([^`]+)`|[^|`]*) *\|", section, flags=re.MULTILINE))
+
+
+def written_default(shape, name):
+    """Return the default of a key as an operator would write it; None where the key must be given."""
+    described = shape.model_fields[name]
+    if described.is_required():
+        return None
+    extra = described.json_schema_extra
+    return extra["default"] if isinstance(extra, dict) else described.get_default(call_default_factory=True)
+
+
+@pytest.mark.parametrize(
+    ("heading", "place"),
+    [
+        ("## Where we stand", ()),
+        ("## `limits`", ("limits",)),
+        ("## `rooms[]`", ("rooms", "*")),
+        ("### `match` and `bypass`", ("rooms", "*", "bypass", "*")),
+        ("### `refresh`", ("rooms", "*", "refresh")),
+        ("### `cookie`", ("rooms", "*", "cookie")),
+    ],
+)
+def test_the_document_lists_every_key(heading, place):
+    """docs/CONFIG.md has a row for each key of the model and no other, with the default that the model has."""
+    shape, documented = config.SHAPES[place], rows(heading)
+    assert set(documented) == set(shape.model_fields)
+    for name, default in documented.items():
+        if name != "limits":
+            assert (yaml.safe_load(default) if default else None) == written_default(shape, name), name
+
+
+def test_the_document_lists_what_is_not_built():
+    """docs/CONFIG.md names each key that is refused, with the value that is let through."""
+    documented = rows("## Not built yet")
+    expected = {}
+    for place, nothing in config.NOT_BUILT.items():
+        expected[".".join(place).replace(".*", "[]")] = nothing
+    assert set(documented) == set(expected)
+    for key, written in documented.items():
+        assert yaml.safe_load(written) == (None if expected[key] is NOTHING else expected[key])
+
+
+def test_the_file_holds_every_setting_at_its_default():
+    """config/waitroom.yaml has every key at the model's default, explains each, and loads to the defaults."""
+    path = ROOT / "config/waitroom.yaml"
+    written = yaml.safe_load(path.read_text())
+    for shape, values in ((FileShape, written), (LimitsShape, written["limits"])):
+        assert set(values) == set(shape.model_fields)
+        for name, value in values.items():
+            if name != "limits":
+                assert value == written_default(shape, name), name
+    for line in path.read_text().splitlines():
+        if re.match(r" *[a-z_]+: \S", line) and line != "rooms: []":
+            assert "  # " in line, f"{line} says nothing about itself"
+    loaded = config.load(path)
+    assert loaded == Settings(
+        listen=Address("127.0.0.1", 8080),
+        origin=Address("127.0.0.1", 8000),
+        rooms=(),
+        secret_keys_file=path.parent / "var/keys",
+    )
+
+
+def test_the_room_in_the_file_s_comments_is_the_default(load):
+    """The commented room of config/waitroom.yaml has every key of a room, and loads to the model's defaults."""
+    text = (ROOT / "config/waitroom.yaml").read_text()
+    block = "\n".join(line.removeprefix("# ") for line in text[text.index("# rooms:\n") :].splitlines())
+    assert set(yaml.safe_load(block)["rooms"][0]) == set(RoomShape.model_fields)
+    assert load(block).rooms == load(ROOM).rooms
+
+
+def test_the_example_is_without_mistakes_and_warnings():
+    """config/examples/launch.yaml can be used as it stands, and check has nothing to say about it."""
+    loaded = config.load(ROOT / "config/examples/launch.yaml")
+    assert [room.name for room in loaded.rooms] == ["launch"]
+    assert config.warnings(loaded) == []
+
+
+def test_every_key_has_a_description_in_the_schema():
+    """The schema describes every key, or the shape it refers to, and allows no other, so that an editor can help."""
+    described = config.schema()
+    shapes = [described, *described["$defs"].values()]
+    assert len(shapes) == len(config.SHAPES)
+    for shape in shapes:
+        assert shape["additionalProperties"] is False
+        assert shape["description"]
+        assert all(key.get("description") or "$ref" in key for key in shape["properties"].values())
+
+
+# --- where the files stand ------------------------------------------------------------------------------------------
+
+
+def test_resources_are_found_in_the_wheel_and_beside_the_package(tmp_path, monkeypatch):
+    """The wheel's copy goes before a folder of the same name beside the package; none at all says so."""
+    assert (resources.find("config") / "waitroom.yaml").is_file()
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "waitroom")
+    with pytest.raises(StartError, match="config is missing"):
+        resources.find("config")
+    (tmp_path / "config").mkdir()
+    assert resources.find("config") == tmp_path / "config"
+    (tmp_path / "waitroom/_data/config").mkdir(parents=True)
+    assert resources.find("config") == tmp_path / "waitroom/_data/config"

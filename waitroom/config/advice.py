@@ -1,0 +1,62 @@
+"""What is allowed, and yet worth a word before the crowd comes.
+
+A file without mistakes may still do something else than was meant: protect the whole site, make a payment gateway
+wait, believe anyone. ``waitroom check`` says so and exits 0 all the same, for each of these has its rare right use.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from waitroom.config.values import is_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from waitroom.model import PathRule, Room, Settings
+
+_PAYMENT_WORDS = ("pay", "callback", "webhook", "notify", "notification", "ipn", "checkout")
+
+
+def _is_near(host: str) -> bool:
+    """Tell whether peers at ``host`` may be loopback or private."""
+    return ip_address(host).is_private if is_address(host) else host.lower() == "localhost"
+
+
+def _names_payment(rule: PathRule) -> bool:
+    words = re.split(r"[^a-z]+", rule.path.lower())
+    return any(word.startswith(_PAYMENT_WORDS) for word in words)
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return what ``check`` says about settings that are allowed but may not do what was meant."""
+    found = []
+    if any(network.prefixlen == 0 for network in settings.trusted_proxies):
+        found.append("trusted_proxies: a network of every address lets anyone state any client address")
+    if (
+        settings.limits.joins_per_client_per_minute is not None
+        and not settings.trusted_proxies
+        and _is_near(settings.listen.host)
+    ):
+        found.append(
+            "limits.joins_per_client: not applied to a loopback or private peer while no proxy is trusted; "
+            "name the proxy in front in trusted_proxies, or write null",
+        )
+    for room in settings.rooms:
+        found += [f"rooms.{room.name}: {warning}" for warning in _room_warnings(room)]
+    return found
+
+
+def _room_warnings(room: Room) -> Iterator[str]:
+    for rule in room.match:
+        if rule.path == "/" and not rule.query:
+            yield "a match of / covers the whole site: ordinary shoppers wait too, and so do payment callbacks"
+    if not any(_names_payment(rule) for rule in room.bypass):
+        for rule in room.match:
+            if _names_payment(rule):
+                yield f"{rule.path} looks like a payment callback, and no bypass names one: a gateway cannot wait"
+    hosts = {rule.host for rule in room.match}
+    if len(hosts) > 1 or any(host.startswith("*.") for host in hosts):
+        yield "the room spans hosts, and its cookie is kept by each host alone: a visitor has a place on each"

@@ -1,0 +1,79 @@
+"""The words that requests are compared with: rooms, hosts, paths, methods, cookies.
+
+A request is compared in its decoded, resolved, case-folded readings. A rule that no reading can equal would protect
+nothing and say nothing, so it is refused here and the form that can be met is named instead. What is wrong is raised
+as ``ValueError``, whose text says what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+
+from waitroom.config.values import HOST_CHARS_MAX, host_and_port, is_host, shown
+
+_ROOM_NAME = re.compile(r"[a-z0-9-]{1,40}")
+_METHOD = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_OUR_PATH = "/.waitroom/"
+_OUR_WORDS = frozenset({"health", "assets"})
+"""Names that stand where a room's name would, in paths of our own."""
+
+
+def room_name(value: str) -> str:
+    """Return a name that may stand in our own paths."""
+    if _ROOM_NAME.fullmatch(value) is None:
+        raise ValueError(f"{shown(value)} is no room name; write 1 to 40 of a-z, 0-9 and -")
+    if value in _OUR_WORDS:
+        raise ValueError(f"{shown(value)} is a word of our own paths, {_OUR_PATH}{value}/; choose another name")
+    return value
+
+
+def host(value: str) -> str:
+    """Return ``*``, a name, ``*.name``, or an IPv6 address in brackets and in its one spelling."""
+    if value == "*":
+        return value
+    if value.startswith("[") and value.endswith("]"):
+        return f"[{host_and_port(value, '[::1]')[0]}]"
+    name = value.removeprefix("*.")
+    try:
+        # Bounded first: the codec's time grows with the square of the length.
+        sent = name[: HOST_CHARS_MAX + 1].encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        sent = ""
+    if not is_host(sent):
+        raise ValueError(f'{shown(value)} is no host; write "*", shop.example or "*.shop.example", without a port')
+    if sent != name:
+        raise ValueError(f"{shown(value)} is not what browsers send; write {value.removesuffix(name)}{sent}")
+    return value
+
+
+def path(value: str) -> str:
+    """Return a path in plain form, decoded and resolved."""
+    if not value.startswith("/"):
+        raise ValueError(f"{shown(value)} does not start with /; write a path such as /event/")
+    if "?" in value or "#" in value:
+        raise ValueError(f"{shown(value)} is more than a path; write the path alone, and pairs under `query`")
+    if any(mark in value for mark in ("%", "\\", ";", "//", " ")) or {".", ".."} & set(value.split("/")):
+        raise ValueError(f"{shown(value)} is not in plain form; write it decoded, without // . .. \\ ; % or spaces")
+    if f"{value.lower()}/".startswith(_OUR_PATH):
+        raise ValueError(f"{shown(value)} is under {_OUR_PATH}, whose paths are our own; choose a path of the site")
+    return value
+
+
+def method(value: str) -> str:
+    """Return a method as it stands in a request."""
+    if _METHOD.fullmatch(value) is None:
+        hint = value.upper() if _METHOD.fullmatch(value.upper()) else "POST"
+        raise ValueError(f"{shown(value)} is no method; write {hint}")
+    return value
+
+
+def cookie_name(value: str) -> str:
+    """Return a cookie's name, with ``{room}`` where the room's goes."""
+    if _COOKIE_NAME.fullmatch(value.replace("{room}", "room")) is None:
+        raise ValueError(
+            f'{shown(value)} is no cookie name; write letters, digits, - and _, such as "waitroom_{{room}}"'
+        )
+    if value.lower().startswith(("__host-", "__secure-")):
+        raise ValueError(f"{shown(value)} has a prefix that is added by itself over https; write it without")
+    return value

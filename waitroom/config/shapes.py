@@ -1,0 +1,261 @@
+"""What the file may say: one class for each mapping, one field for each key.
+
+A default is written as an operator would write it and judged like anything written, so that this file, the JSON
+Schema, ``config/waitroom.yaml`` and ``docs/CONFIG.md`` cannot say different things; ``tests/test_config.py`` reads all
+four. pydantic enforces the shapes and guesses no types. Keys of the contract whose feature is not built yet stand in
+``NOT_BUILT``: they are refused by name, unless their value asks for nothing. Values not built yet stand at their keys.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from waitroom.config import rules, values
+from waitroom.config.values import BodySize, Duration, HeaderSize, Rate, Timeout, seconds, shown
+from waitroom.model import Address, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PEOPLE_MAX = 10_000_000
+"""More people than any line has seen, and far from the bounds of any integer a store keeps."""
+
+Place = tuple[str, ...]
+"""Where keys stand, with ``*`` for any item of a list: ``("rooms", "*")``."""
+
+NOTHING = object()
+"""Equal to no value: such a key always asks for something."""
+
+NOT_BUILT: Mapping[Place, object] = {
+    ("sites",): [],
+    ("admin",): {"listen": "127.0.0.1:9090", "token_file": "var/admin-token"},
+    ("rooms", "*", "origin"): None,
+    ("rooms", "*", "checkout"): [],
+    ("rooms", "*", "admission_floor_per_minute"): 0,
+    ("rooms", "*", "shared_polls"): False,
+    ("rooms", "*", "outage_reserve"): "60s",
+    ("rooms", "*", "languages"): ["ko", "en"],
+    ("rooms", "*", "templates"): None,
+    ("rooms", "*", "events"): [],
+    ("rooms", "*", "priority"): None,
+    ("rooms", "*", "one_ticket_per"): "cookie",
+    ("rooms", "*", "bypass", "*", "ip"): NOTHING,
+    ("rooms", "*", "bypass", "*", "header"): NOTHING,
+    ("rooms", "*", "cookie", "domain"): None,
+    ("rooms", "*", "cookie", "same_site"): "auto",
+    ("rooms", "*", "cookie", "secure"): "auto",
+}
+"""Keys of the contract without a feature behind them yet: where each stands, and the default that is let through."""
+
+
+def _later(value: object, sentence: str) -> BeforeValidator:
+    """Refuse a value of the contract whose feature is not built yet."""
+
+    def check(given: object) -> object:
+        if given == value:
+            raise ValueError(sentence)
+        return given
+
+    return BeforeValidator(check)
+
+
+def _not_below(other: str) -> AfterValidator:
+    """Keep a duration at least as long as the one under the key ``other``, which stands before it."""
+
+    def check(value: float, info: ValidationInfo) -> float:
+        least_s = info.data.get(other, 0.0)
+        if value < least_s:
+            raise ValueError(f"{seconds(value)} is less than `{other}`; write {seconds(least_s)} or more")
+        return value
+
+    return AfterValidator(check)
+
+
+def worker_count(value: int) -> int:
+    """Return how many processes serve."""
+    if value != 1:
+        raise ValueError(f"`{value}` is too {'many' if value > 1 else 'few'}: memory: lives in one process; write 1")
+    return value
+
+
+def _store(value: str) -> str:
+    if value == "memory:":
+        return value
+    # Only what stands before the colon is quoted: a password may follow.
+    scheme, colon, _ = value.partition(":")
+    if colon and scheme in ("sqlite", "redis", "rediss", "redis+sentinel", "redis+cluster"):
+        raise ValueError(f'`{scheme}:` is not built yet; write "memory:", in quotes')
+    raise ValueError(f'{shown(scheme + colon)} is no store; write "memory:", in quotes')
+
+
+_String = WithJsonSchema({"type": "string"})
+_Origin = Annotated[
+    Address, PlainValidator(values.origin), WithJsonSchema({"type": "string", "pattern": "^https?://[^/?#@]+$"})
+]
+_Network = Annotated[Network, PlainValidator(values.network), _String]
+_Path = Annotated[str, AfterValidator(rules.path)]
+_People = Annotated[int, Field(ge=1, le=PEOPLE_MAX)]
+_Cap = Annotated[_People, _later(None, "null is for `admission: measured`, which is not built yet; write a number")]
+_Admission = Annotated[Literal["fixed"], _later("measured", "`measured` is not built yet; write fixed")]
+_QueueingMethod = Annotated[
+    Literal["fifo", "passthrough", "reject"],
+    _later("random", "`random` is not built yet; write fifo, passthrough or reject"),
+]
+
+
+def _key(default: Any, description: str, **bounds: Any) -> Any:
+    return Field(default, description=description, **bounds)
+
+
+def _switch(description: str) -> Any:
+    return Field(default=False, description=description)
+
+
+class Shape(BaseModel):
+    """A mapping of the file: no unknown keys, no guessing of types, defaults judged like anything written."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+
+class LimitsShape(Shape):
+    """Every limit of the wire."""
+
+    header_bytes: HeaderSize = _key("32KiB", "The longest header of a request; beyond it: 431.")
+    header_count: int = _key(100, "The most header fields of a request.", ge=1, le=10_000)
+    body_bytes: BodySize | None = _key("100MiB", "The longest body of a request; null: no limit.")
+    header_timeout: Timeout = _key("10s", "How long a request's header may take to arrive.")
+    body_idle_timeout: Timeout = _key("30s", "The longest silence within a request's body.")
+    keep_alive_timeout: Timeout = _key("65s", "How long an idle connection from a client is kept.")
+    connect_timeout: Timeout = _key("3s", "How long connecting to the origin may take.")
+    first_byte_timeout: Timeout = _key("60s", "How long the origin may take to begin its answer.")
+    idle_timeout: Timeout = _key("300s", "The longest silence within the origin's answer or a tunnel.")
+    total_timeout: Timeout | None = _key(None, "How long a whole exchange may take; null: no limit.")
+    target_bytes: HeaderSize = _key("8KiB", "The longest request target; beyond it: 414.")
+    connections_per_worker: int = _key(20_000, "Connections a worker holds at once.", ge=1, le=1_000_000)
+    joins_per_client: Rate | None = _key("60/m", "New places a minute for one client address; null: no limit.")
+    drain_timeout: Timeout = _key("30s", "How long a stop waits for what is in flight.")
+
+
+class RuleShape(Shape):
+    """One line of ``match``: which requests belong to the room."""
+
+    host: Annotated[str, AfterValidator(rules.host)] = _key("*", "A host, *.name for its subdomains, or *.")
+    path: _Path = Field(
+        description="Ending in / it covers all below and itself without the /; else it matches exactly."
+    )
+    query: dict[str, str] | None = _key(None, "Pairs that must all be in the query.", min_length=1)
+
+
+class BypassShape(RuleShape):
+    """One line of ``bypass``: which of the room's requests go straight through."""
+
+    method: Annotated[str, AfterValidator(rules.method)] | None = _key(None, "A method; left out: any.")
+
+
+class RefreshShape(Shape):
+    """How often a waiting page asks."""
+
+    near: Duration = _key("2s", "The shortest interval a page is told.")
+    far: Annotated[Duration, _not_below("near")] = _key("60s", "The longest within half an hour of the front.")
+    farthest: Annotated[Duration, _not_below("far")] = _key("300s", "The longest farther away.")
+    jitter: float = _key(0.3, "The share of the interval a page adds by chance.", ge=0, le=1, allow_inf_nan=False)
+
+
+class CookieShape(Shape):
+    """The cookie that holds the ticket or the pass."""
+
+    name: Annotated[str, AfterValidator(rules.cookie_name)] = _key("waitroom_{room}", "Its name; {room} is the room's.")
+
+
+class RoomShape(Shape):
+    """A protected part of the site, its limits and its line."""
+
+    name: Annotated[str, AfterValidator(rules.room_name)] = Field(description="1 to 40 of a-z, 0-9 and -; unique.")
+    match: list[RuleShape] = Field(min_length=1, description="Which requests belong to the room; any rule suffices.")
+    bypass: list[BypassShape] = _key([], "Which of them go straight through all the same.")
+    total_active_users: _Cap = _key(200, "Visitors inside and called, at most, at any time.")
+    new_users_per_minute: _Cap = _key(600, "Visitors admitted in any 60 seconds, at most.")
+    admission: _Admission = _key("fixed", "How the pace is found; fixed: exactly the ceilings.")
+    session_duration: Duration = _key("5m", "How long a pass lasts after the last request.")
+    session_limit: Annotated[Duration, _not_below("session_duration")] | None = _key(
+        None, "The longest a pass may be renewed; null: no limit."
+    )
+    disable_session_renewal: bool = _switch("true: a pass ends session_duration after its birth.")
+    claim_within: Duration = _key("60s", "How long a called visitor's turn is kept.")
+    ticket_keep: Duration = _key("2h", "How long a place is kept after the time its page was last told to come back.")
+    queueing_method: _QueueingMethod = _key(
+        "fifo", "fifo: a line; passthrough: everyone in, still counted; reject: no line, come back later."
+    )
+    queue_all: bool = _switch("true: hold everyone new and every claim; those inside stay.")
+    suspended: bool = _switch("true: as if the room were not there.")
+    always_queue: bool = _switch("true: everyone passes through the line.")
+    max_waiting: _People | None = _key(None, "Beyond it newcomers get the page `full`; null: no limit.")
+    queueing_status_code: Literal[200, 202, 429, 503] = _key(200, "The status of a waiting document.")
+    refresh: RefreshShape = _key(
+        {"near": "2s", "far": "60s", "farthest": "300s", "jitter": 0.3}, "How often a waiting page asks."
+    )
+    cacheable: bool = _switch("true: shared caches may keep the room's documents.")
+    cookie: CookieShape = _key({"name": "waitroom_{room}"}, "The cookie that holds the ticket or the pass.")
+
+
+class FileShape(Shape):
+    """The whole file."""
+
+    listen: Annotated[Address, PlainValidator(values.listening), _String] = _key(
+        "127.0.0.1:8080", "Where visitors connect, host:port; IPv6 as [::1]:8080."
+    )
+    workers: Annotated[int, AfterValidator(worker_count)] = _key(1, "Processes that serve; memory: lives in one.", ge=1)
+    origin: _Origin = _key("http://127.0.0.1:8000", "The site behind, where everything is forwarded; http or https.")
+    store: Annotated[str, AfterValidator(_store)] = _key("memory:", "Where lines are kept; memory: until a restart.")
+    secret_keys_file: str = _key(
+        "var/keys", "The signing keys; relative to this file. WAITROOM_SECRET_KEYS goes before it.", pattern=r"\S"
+    )
+    trusted_proxies: list[_Network] = _key([], "CIDRs of proxies in front whose X-Forwarded-* are believed.")
+    limits: LimitsShape = Field(default_factory=LimitsShape, description="Every limit of the wire.")
+    rooms: list[RoomShape] = _key([], "The protected parts of the site; everything else is forwarded at once.")
+
+    @field_validator("origin")
+    @classmethod
+    def _not_ourselves(cls, value: Address, info: ValidationInfo) -> Address:
+        ours = info.data.get("listen")
+        if ours is not None and ours.port == value.port and (ours.host == value.host or _on_loopback(ours, value)):
+            raise ValueError(f"`{value}` is where we listen ourselves; write the address of the site behind")
+        return value
+
+
+def _on_loopback(ours: Address, origin: Address) -> bool:
+    every = ("0.0.0.0", "::", "localhost")  # noqa: S104 - compared, not bound
+    return ours.host in every and origin.host in (*every, "127.0.0.1", "::1")
+
+
+SHAPES: Mapping[Place, type[Shape]] = {
+    (): FileShape,
+    ("limits",): LimitsShape,
+    ("rooms", "*"): RoomShape,
+    ("rooms", "*", "match", "*"): RuleShape,
+    ("rooms", "*", "bypass", "*"): BypassShape,
+    ("rooms", "*", "refresh"): RefreshShape,
+    ("rooms", "*", "cookie"): CookieShape,
+}
+"""Which shape judges which mapping of the file."""
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **FileShape.model_json_schema(),
+        "title": "Waitroom configuration",
+    }

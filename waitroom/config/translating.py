@@ -1,0 +1,52 @@
+"""A shape without mistakes becomes the frozen nouns of ``model``.
+
+A noun calls a setting by its key, with the unit last where the key leaves it to the value: ``session_duration: 5m`` is
+``session_duration_s``, 300.0. A field of a noun that no key answers is a bug, and fails at the first file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from waitroom.model import PathRule, QueueingMethod, Refresh, Room, Settings, WireLimits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from waitroom.config.shapes import FileShape, RoomShape, RuleShape, Shape
+
+
+def settings(shape: FileShape, folder: Path) -> Settings:
+    """Return what the program runs on; relative paths of the file are relative to ``folder``."""
+    rooms = tuple(_room(room) for room in shape.rooms)
+    limits = WireLimits(**_named(WireLimits, shape.limits))
+    proxies, keys = tuple(shape.trusted_proxies), folder / shape.secret_keys_file
+    return Settings(
+        **_named(Settings, shape, rooms=rooms, limits=limits, trusted_proxies=proxies, secret_keys_file=keys)
+    )
+
+
+def _room(shape: RoomShape) -> Room:
+    made = {
+        "match": tuple(_rule(rule) for rule in shape.match),
+        "bypass": tuple(_rule(rule) for rule in shape.bypass),
+        "queueing_method": QueueingMethod(shape.queueing_method),
+        "refresh": Refresh(**_named(Refresh, shape.refresh)),
+        "cookie_name": shape.cookie.name.replace("{room}", shape.name),
+    }
+    return Room(**_named(Room, shape, **made))
+
+
+def _rule(shape: RuleShape) -> PathRule:
+    return PathRule(shape.path, shape.host, tuple((shape.query or {}).items()), getattr(shape, "method", None))
+
+
+def _named(noun: type[Any], shape: Shape, **made: object) -> dict[str, Any]:
+    """Return the shape's values, and what was made of them, under the noun's names."""
+    values = dict(shape) | made
+    names = {
+        field.name: (field.name, field.name.removesuffix("_s"), field.name.removesuffix("_per_minute"))
+        for field in fields(noun)
+    }
+    return {name: values[next(key for key in keys if key in values)] for name, keys in names.items()}
