@@ -21,7 +21,7 @@ from waitroom.core.inlet import Pace, Pacer
 from waitroom.core.queueing import Claimed, Heard, Joined, JoinRequest
 from waitroom.core.waiting import interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken
-from waitroom.model import Pass, RoomState, Ticket, VisitorState
+from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Noted
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class RoomService:
         self._pace = Pace()
         self.shared_status = b""
         self.shared_etag = b""
+        self._note_pace(0.0, 0)
         self._share()
 
     # -- for the desk -------------------------------------------------------------------------------------------
@@ -189,7 +190,12 @@ class RoomService:
         if joined.end_ms:
             return joined, Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
         if not joined.number:
-            return joined, Told(VisitorState.REJECTED)
+            rejects = self.room.queueing_method is QueueingMethod.REJECT
+            return joined, Told(VisitorState.REJECTED if rejects else VisitorState.FULL)
+        if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
+            return joined, self.told(Carried(ticket=self.ticket(joined)))
+        # This view may not know yet who left; what is shown first must not be less than what it will answer.
+        joined = replace(joined, ahead=max(joined.ahead, self.view.ahead(joined.number)))
         state = VisitorState.HELD if self.view.state is RoomState.HELD else VisitorState.WAITING
         waits = wait_range(self._wait_s(joined.ahead))
         return joined, Told(state, joined.number, joined.ahead, waits, told_s)
@@ -244,9 +250,12 @@ class RoomService:
         before = self._heard.get(number)
         self._heard[number] = Heard(number, silent_until_ms, visible or (before is not None and before.visible))
 
-    def ticket_text(self, joined: Joined) -> str:
-        """Return the ticket of a place as the visitor carries it."""
-        ticket = Ticket(self.room.name, self.view.generation, joined.number, joined.visitor, joined.joined_ms)
+    def ticket(self, joined: Joined) -> Ticket:
+        """Return the ticket of a place."""
+        return Ticket(self.room.name, self.view.generation, joined.number, joined.visitor, joined.joined_ms)
+
+    def ticket_text(self, ticket: Ticket) -> str:
+        """Return a ticket as the visitor carries it."""
         return self._keyring.sign_ticket(ticket)
 
     def entry_pass(self, number: int, visitor: str, admitted_ms: int, end_ms: int) -> Pass:
@@ -272,7 +281,9 @@ class RoomService:
 
     def put_back(self, noted: Noted) -> None:
         """Keep what a failed tick did not take; what was noted since then is newer and stays."""
-        self._heard = {heard.number: heard for heard in noted.heard} | self._heard
+        for heard in noted.heard:
+            newer = self._heard.get(heard.number, heard)
+            self._heard[heard.number] = replace(newer, visible=newer.visible or heard.visible)
         self._used = {used.number: used for used in noted.used} | self._used
 
     def budget(self) -> int:
@@ -286,14 +297,7 @@ class RoomService:
         self.view = ticked.snapshot
         self._view_s = self._clock.monotonic_s()
         self._left.clear()
-        free = self.room.total_active_users - len(self.view.inside) - len(self.view.turns)
-        promised_per_s = max(0, free) / FILL_S + self.room.total_active_users / self.room.session_duration_s
-        self._pace.step(
-            elapsed_s,
-            len(ticked.called),
-            waiting=self.view.present > 0,
-            promised_per_s=min(self.room.new_users_per_minute / 60, promised_per_s),
-        )
+        self._note_pace(elapsed_s, len(ticked.called))
         self._share()
 
     # -- how ----------------------------------------------------------------------------------------------------
@@ -309,6 +313,16 @@ class RoomService:
             self._unawaited.add(task)  # or it could be collected before it ends
             task.add_done_callback(self._unawaited.discard)
         return tickets[alive[0]]
+
+    def _note_pace(self, elapsed_s: float, called: int) -> None:
+        free = self.room.total_active_users - len(self.view.inside) - len(self.view.turns)
+        promised_per_s = max(0, free) / FILL_S + self.room.total_active_users / self.room.session_duration_s
+        self._pace.step(
+            elapsed_s,
+            called,
+            waiting=self.view.present > 0,
+            promised_per_s=min(self.room.new_users_per_minute / 60, promised_per_s),
+        )
 
     def _wait_s(self, ahead: int) -> float | None:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waitroom.errors import StartError
+from waitroom.model import Address
 
 if TYPE_CHECKING:
     from waitroom.model import Settings
@@ -77,6 +78,7 @@ class Supervisor:
     def __init__(self, orders: Orders, sock: socket.socket) -> None:
         self._orders = orders
         self._sock = sock
+        self._address = Address(*sock.getsockname()[:2])  # the port that was really had, where 0 was asked for
         self._stopping = asyncio.Event()
         self._worker: asyncio.subprocess.Process | None = None
         self._heard_s = 0.0
@@ -147,7 +149,7 @@ class Supervisor:
                 if not said:
                     return
                 if READY in said:
-                    logger.info("ready on %s", self._orders.settings.listen)
+                    logger.info("ready on %s", self._address)
                 self._heard_s = loop.time()
         except TimeoutError:
             logger.error("the worker hangs; ending it", extra={"reason": "worker-hangs"})  # noqa: TRY400 - not an exception of ours

@@ -10,21 +10,25 @@ is judged from what the visitors saw and from the calls made, never from the sto
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from waitroom.core.gate import Forward, Shown, pass_end_ms
 from waitroom.core.tokens import Keyring
 from waitroom.core.waiting import HIDDEN_S, silence_s
 from waitroom.model import TICK_S, Pass, Ticket, VisitorState
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
+from waitroom.store.notes import Notes
 from waitroom.ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Room
@@ -62,8 +66,10 @@ class Plan:
 
     ``never``: join and never ask once. ``leave``: ask a few times, then vanish. ``hidden``: leave the page in a hidden
     tab. ``late``: vanish before the call and come back up to ``late_s`` later. ``exodus``: when, and which share of all
-    vanishes at once. Visits last ``visit_s`` on average and end by leaving, or without a word for a tenth; from
-    ``faster[0]`` on they are ``faster[1]`` times as short, so that the line moves so many times as fast.
+    vanishes at once. Visits last ``visit_s`` on average, with one click halfway, and end by leaving, or without a word
+    for a tenth; from ``faster[0]`` on they are ``faster[1]`` times as short, so that the line moves so many times as
+    fast. ``repeat``, drawn apart: joins and claims twice at once, and claims again when the visit ends. ``killed_s``:
+    when the process is killed and started anew on the notes it left behind.
     """
 
     visitors: int = 500
@@ -76,6 +82,8 @@ class Plan:
     exodus: tuple[float, float] | None = None
     visit_s: float = 20.0
     faster: tuple[float, float] | None = None
+    repeat: float = 0.0
+    killed_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -84,6 +92,7 @@ class Person:
 
     kind: str
     asks_left: int
+    repeats: bool = False
     carried: Ticket | Pass | None = None
     number: int = 0
     arrived_s: float = 0.0
@@ -93,13 +102,17 @@ class Person:
     aheads: list[int] = field(default_factory=list)
     called_s: float | None = None
     admitted_s: float | None = None
-    end_ms: int = 0
+    clicked: bool = False
     gone: bool = False
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a crowd saw, and what the promises make of it."""
+    """What a crowd saw, and what the promises make of it.
+
+    ``overtakings`` are (when, who was let past, who was present and before them). ``wishes`` counts joins, claims and
+    leaves: what may cost a store operation each, at most.
+    """
 
     people: list[Person]
     calls: list[tuple[float, int]] = field(default_factory=list)
@@ -109,7 +122,11 @@ class Outcome:
     most_in_a_second: int = 0
     longest_idle_s: float = 0.0
     places_lost: int = 0
+    passes_refused: int = 0
+    given_twice: int = 0
+    repeats_differ: int = 0
     store_operations: int = 0
+    wishes: int = 0
     asks: int = 0
     rising: int = 0
 
@@ -124,26 +141,28 @@ SILENT_LEAVERS = 0.1
 
 
 class WatchedStore:
-    """A store whose operations are counted, and whose calls are told to ``on_called`` at the moment they happen."""
+    """A store that tells of each operation, and of each call at the moment it happens."""
 
-    def __init__(self, store: Store, on_called: Callable[[Sequence[int]], None]) -> None:
+    def __init__(
+        self, store: Store, on_operation: Callable[[], None], on_called: Callable[[Sequence[int]], None]
+    ) -> None:
         self._store = store
+        self._on_operation = on_operation
         self._on_called = on_called
-        self.operations = 0
 
     async def join(self, room: str, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Count and hand on."""
-        self.operations += 1
+        self._on_operation()
         return await self._store.join(room, requests)
 
     async def claim(self, room: str, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
         """Count and hand on."""
-        self.operations += 1
+        self._on_operation()
         return await self._store.claim(room, numbers)
 
     async def leave(self, room: str, numbers: Sequence[int]) -> None:
         """Count and hand on."""
-        self.operations += 1
+        self._on_operation()
         await self._store.leave(room, numbers)
 
     async def tick(self, room: str, noted: Noted, budget: int) -> Ticked:
@@ -162,13 +181,17 @@ class WatchedStore:
 
 
 class Crowd:
-    """Plays ``plan`` against one room; everything drawn by chance comes from ``seed``."""
+    """Plays ``plan`` against one room; everything drawn by chance comes from ``seed``.
 
-    def __init__(self, room: Room, plan: Plan, seed: int) -> None:
+    ``notes_path`` is where the process leaves its notes, needed when the plan has it killed.
+    """
+
+    def __init__(self, room: Room, plan: Plan, seed: int, notes_path: Path | None = None) -> None:
         self.room = room
         self.plan = plan
         self.seed = seed
         self.clock = FakeClock()
+        self._notes_path = notes_path
         self._chance = random.Random(seed)
         self._idle_s = 0.0
         self._start_s = self.clock.monotonic_s()
@@ -176,16 +199,14 @@ class Crowd:
         self._agenda: list[tuple[float, int, Person]] = []
         self._by_number: dict[int, Person] = {}
         self._waiting: set[int] = set()
+        self._passes: dict[int, Pass] = {}
         self.outcome = Outcome([self._person() for _ in range(plan.visitors)])
         for person in self.outcome.people:
             self._at(self._chance.uniform(0, plan.arrive_s), person)
 
     async def play(self, seconds: float) -> Outcome:
         """Let ``seconds`` pass, and return what came of it."""
-        store = WatchedStore(MemoryStore([self.room], self.clock), self.called)
-        view = await store.snapshot(self.room.name)
-        self.service = RoomService(self.room, view, store, Keyring(["k" * 32]), self.clock)
-        ticker = Ticker([self.service], store)
+        await self._start()
         next_tick_s = TICK_S
         while next_tick_s <= seconds:
             if self._agenda and self._agenda[0][0] <= next_tick_s:
@@ -195,10 +216,12 @@ class Crowd:
                 continue
             self.clock.advance(max(0.0, next_tick_s - self.now_s))
             self._exodus()
-            await ticker.step(self.service)
+            if self.plan.killed_s is not None and self.now_s >= self.plan.killed_s:
+                self.plan = replace(self.plan, killed_s=None)
+                await self._start()
+            await self._ticker.step(self.service)
             self._observe()
             next_tick_s += TICK_S
-        self.outcome.store_operations = store.operations
         self._judge_windows()
         return self.outcome
 
@@ -210,26 +233,42 @@ class Crowd:
     def called(self, numbers: Sequence[int]) -> None:
         """Judge the calls of one tick against who was present at that moment."""
         for number in numbers:
-            person = self._by_number[number]
-            for other in sorted(self._waiting):
-                if other >= number:
-                    break
-                before = self._by_number[other]
-                # Two ticks are what it takes for a return to be known everywhere.
-                if before.waiting_since_s <= self.now_s - 2 * TICK_S and before.silent_until_s >= self.now_s:
-                    self.outcome.overtakings.append((self.now_s, number, other))
+            self._judge_order(number)
             self._waiting.discard(number)
-            person.called_s = self.now_s
+            self._by_number[number].called_s = self.now_s
             self.outcome.calls.append((self.now_s, number))
+
+    async def _start(self) -> None:
+        """Start the process, for the first time or on what a killed one left behind."""
+        self._process_since_s = self.now_s
+        notes = None if self._notes_path is None else Notes(self._notes_path)
+        store = WatchedStore(MemoryStore([self.room], self.clock, notes), self._operated, self.called)
+        view = await store.snapshot(self.room.name)
+        self.service = RoomService(self.room, view, store, Keyring(["k" * 32]), self.clock)
+        self._ticker = Ticker([self.service], store)
+
+    def _operated(self) -> None:
+        self.outcome.store_operations += 1
+
+    def _judge_order(self, number: int) -> None:
+        """Note everybody present whom the holder of ``number`` is let past."""
+        for other in sorted(self._waiting):
+            if other >= number:
+                break
+            before = self._by_number[other]
+            # Two ticks are what it takes for a return to be known everywhere.
+            if before.waiting_since_s <= self.now_s - 2 * TICK_S and before.silent_until_s >= self.now_s:
+                self.outcome.overtakings.append((self.now_s, number, other))
 
     def _person(self) -> Person:
         plan, drawn = self.plan, self._chance.random()
+        repeats = self._chance.random() < plan.repeat
         for kind in ("never", "leave", "hidden", "late"):
             share: float = getattr(plan, kind)
             if drawn < share:
-                return Person(kind, 0 if kind == "never" else self._chance.randint(1, 4))
+                return Person(kind, 0 if kind == "never" else self._chance.randint(1, 4), repeats)
             drawn -= share
-        return Person("faithful", -1)
+        return Person("faithful", -1, repeats)
 
     def _at(self, at_s: float, person: Person) -> None:
         heapq.heappush(self._agenda, (at_s, next(self._order), person))
@@ -240,18 +279,24 @@ class Crowd:
         if person.carried is None:
             await self._arrive(person)
         elif isinstance(person.carried, Pass):
-            await self._end_visit(person)
+            await (self._end_visit(person) if person.clicked else self._click(person))
         else:
             await self._ask(person)
 
     async def _arrive(self, person: Person) -> None:
         person.arrived_s = self.now_s
-        joined, told = await self.service.join()
+        key = f"visit {id(person)}" if person.repeats else None
+        answers = await asyncio.gather(*(self.service.join(key) for _ in range(1 + person.repeats)))
+        joined, told = answers[0]
+        self.outcome.wishes += len(answers)
+        places = {(one.number, one.visitor, one.end_ms) for one, _ in answers}
+        self.outcome.repeats_differ += len(places) > 1
+        self.outcome.given_twice += joined.number in self._by_number
         person.number = joined.number
         self._by_number[joined.number] = person
         if joined.end_ms:
-            person.carried = self.service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms)
-            self._enter(person, joined.end_ms)
+            self._judge_order(joined.number)
+            self._enter(person, self.service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms))
             return
         person.carried = Ticket(self.room.name, 1, joined.number, joined.visitor, joined.joined_ms)
         person.aheads.append(joined.ahead)
@@ -269,15 +314,14 @@ class Crowd:
             person.gone = True
             return
         if told.state in (VisitorState.CALLED, VisitorState.MISSED):
-            claimed = await self.service.claim(person.carried)
+            claimed = await self._claim(person, person.carried)
             if claimed.end_ms:
                 if told.state is VisitorState.MISSED:  # called and claimed in one operation
                     self.called([person.number])
-                ticket = person.carried
-                person.carried = self.service.entry_pass(
-                    ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms
+                visitor = person.carried.visitor
+                self._enter(
+                    person, self.service.entry_pass(person.number, visitor, claimed.admitted_ms, claimed.end_ms)
                 )
-                self._enter(person, claimed.end_ms)
                 return
             if claimed.called:
                 self._come_back(person, max(claimed.retry_ms / 1000, TICK_S))
@@ -287,6 +331,12 @@ class Crowd:
             self.outcome.rising += told.ahead > min(person.aheads)
             person.aheads.append(told.ahead)
         self._wait(person, told.refresh_s)
+
+    async def _claim(self, person: Person, ticket: Ticket) -> Claimed:
+        answers = await asyncio.gather(*(self.service.claim(ticket) for _ in range(1 + person.repeats)))
+        self.outcome.wishes += len(answers)
+        self.outcome.repeats_differ += any(answer != answers[0] for answer in answers)
+        return answers[0]
 
     def _wait(self, person: Person, told_s: float) -> None:
         """Stand in line: from now on, if this person was absent or called before."""
@@ -308,21 +358,43 @@ class Crowd:
         wait_s = told_s * self._chance.uniform(1, 1 + self.room.refresh.jitter)
         self._at(self.now_s + (max(wait_s, HIDDEN_S) if person.asked and person.kind == "hidden" else wait_s), person)
 
-    def _enter(self, person: Person, end_ms: int) -> None:
+    def _enter(self, person: Person, entry_pass: Pass) -> None:
         self._waiting.discard(person.number)
+        person.carried = self._passes[person.number] = entry_pass
         person.admitted_s = self.now_s
-        person.end_ms = end_ms
         visit_s = self.plan.visit_s
         if self.plan.faster is not None and self.now_s >= self.plan.faster[0]:
             visit_s /= self.plan.faster[1]
-        self._at(self.now_s + self._chance.expovariate(1 / visit_s), person)
+        visit_s = self._chance.expovariate(1 / visit_s)
+        person.clicked = False
+        self._at(self.now_s + visit_s / 2, person)
+        self._at(self.now_s + visit_s, person)
+
+    async def _click(self, person: Person) -> None:
+        """Look at another page of the shop; the pass must open the door, and may slide."""
+        assert isinstance(person.carried, Pass)
+        person.clicked = True
+        ended = person.carried.end_ms <= self.service.now_ms()
+        carried = self.service.read([(self.service.pass_text(person.carried), Pass)])
+        decision = self.service.decide(Shown(document=True, entry_pass=carried.entry_pass))
+        self.outcome.passes_refused += not isinstance(decision, Forward) and not ended
 
     async def _end_visit(self, person: Person) -> None:
         assert isinstance(person.carried, Pass)
         person.gone = True
-        if person.end_ms > self.service.now_ms() and self._chance.random() > SILENT_LEAVERS:
-            await self.service.leave(self.service.read([(self.service.pass_text(person.carried), Pass)]))
-            person.end_ms = self.service.now_ms()
+        entry_pass = self.service.renewed(person.carried) or person.carried
+        carried = self.service.read([(self.service.pass_text(entry_pass), Pass)])
+        if carried.entry_pass is None:
+            return
+        # The tab that was left open claims with the same ticket. A process before this one took its record with it.
+        if person.repeats and person.admitted_s is not None and person.admitted_s >= self._process_since_s:
+            ticket = Ticket(self.room.name, 1, person.number, entry_pass.visitor, 0)
+            again = await self._claim(person, ticket)
+            self.outcome.repeats_differ += again.admitted_ms != entry_pass.admitted_ms
+        if self._chance.random() > SILENT_LEAVERS:
+            self.outcome.wishes += 1
+            await self.service.leave(carried)
+            del self._passes[person.number]
 
     def _exodus(self) -> None:
         if self.plan.exodus is None or self.now_s < self.plan.exodus[0]:
@@ -334,10 +406,13 @@ class Crowd:
 
     def _observe(self) -> None:
         """Count the passes that would open the door now, and for how long a slot stood idle before somebody present."""
-        now_ms = self.service.now_ms()
-        active = sum(1 for person in self.outcome.people if person.admitted_s is not None and person.end_ms > now_ms)
+        now_ms, view = self.service.now_ms(), self.service.view
+        self._passes = {
+            number: entry_pass for number, entry_pass in self._passes.items() if pass_end_ms(view, entry_pass, now_ms)
+        }
+        active = len(self._passes)
         self.outcome.most_active = max(self.outcome.most_active, active)
-        free = self.room.total_active_users - active - len(self.service.view.turns)
+        free = self.room.total_active_users - active - len(view.turns)
         present = [number for number in self._waiting if self._by_number[number].silent_until_s >= self.now_s]
         head = self._by_number[min(present)] if present else None
         # Who has not asked once is waited for, not called; and a return takes two ticks to be known.

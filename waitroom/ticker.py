@@ -35,12 +35,11 @@ class Ticker:
         self._tasks = [loop.create_task(self._run(room)) for room in self._rooms]
 
     async def stop(self) -> None:
-        """End ticking. A tick under way is carried through."""
+        """End ticking, with a last tick for each room, so that what was noted is not lost."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for room in self._rooms:
-            await self.step(room)
+        await asyncio.gather(*(self._try(room) for room in self._rooms))
 
     async def step(self, room: RoomService) -> None:
         """Take one control step for ``room``. What a failed step did not take is kept for the next."""
@@ -59,7 +58,10 @@ class Ticker:
             # A tick that comes late is not made up for: pacing runs on elapsed time, with a cap on saved credit.
             due_s = max(due_s + TICK_S, loop.time())
             await asyncio.sleep(due_s - loop.time())
-            try:
-                await self.step(room)
-            except Exception:
-                logger.exception("a tick failed", extra={"room": room.room.name, "reason": "tick-failed"})
+            await self._try(room)
+
+    async def _try(self, room: RoomService) -> None:
+        try:
+            await self.step(room)
+        except Exception:
+            logger.exception("a tick failed", extra={"room": room.room.name, "reason": "tick-failed"})

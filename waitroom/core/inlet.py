@@ -62,11 +62,12 @@ class Admissions:
         """Return after how many milliseconds another claim may be granted; 0 when one may be now."""
         if self.room(now_ms):
             return 0
-        if self.minute_room(now_ms):
-            return self._recent[0] + SECOND_MS - now_ms
-        if not self._buckets:  # a cap lowered to nothing
+        if not self.per_minute:
             return MINUTE_BUCKETS * BUCKET_MS
-        return (self._buckets[0][0] + MINUTE_BUCKETS + 1) * BUCKET_MS - now_ms
+        second_ms = self._recent[0] + SECOND_MS - now_ms if len(self._recent) >= self.per_second else 0
+        if self.minute_room(now_ms):
+            return second_ms
+        return max(second_ms, (self._buckets[0][0] + MINUTE_BUCKETS + 1) * BUCKET_MS - now_ms)
 
     def add(self, now_ms: int) -> None:
         """Count one claim granted at ``now_ms``."""

@@ -191,7 +191,7 @@ class Line:
         self.serving = base - 1
         self.admissions = Admissions(room.new_users_per_minute)
         self._born_ms = now_ms
-        self._assumed_until_ms = assumed_until_ms
+        self.assumed_until_ms = assumed_until_ms
         self._chunks: dict[int, _Chunk] = {}
         self._chunk_ids: list[int] = []
         self._frozen: dict[int, bytes] = {}
@@ -203,8 +203,11 @@ class Line:
         self._in_heap: set[int] = set()
         self._late: list[int] = []
         self._late_of: dict[int, int] = {}
+        self._unseen_returns: set[int] = set()
+        self._asks_by_ms = 0
         self._repeats: dict[str, tuple[int, Joined]] = {}
         self._silent_cursor = 0
+        self._forget_cursor = 0
 
     # -- what is asked of the line ------------------------------------------------------------------------------
 
@@ -248,7 +251,7 @@ class Line:
             self._miss(number)
         if standing != CALLED or number not in self._turns:
             self._hear(Heard(number, silent_until_ms), now_ms)
-            if self.room.queue_all or self._next_returner(now_ms) != number or not self.free_slots(now_ms):
+            if self.room.queue_all or self._next_returner(now_ms) != number or self.free_slots(now_ms) <= 0:
                 return Claimed(number)
         if self.room.queue_all or not self.admissions.room(now_ms):
             retry_ms = self.admissions.wait_ms(now_ms)
@@ -300,6 +303,7 @@ class Line:
 
     def snapshot(self, now_ms: int) -> Snapshot:
         """Return the view that workers answer from. Chunks that did not change are shared with the one before."""
+        self._count_returns()
         before: dict[int, int] = {}
         counted = 0
         first = (self.serving + 1) >> SHIFT
@@ -338,7 +342,7 @@ class Line:
 
     def free_slots(self, now_ms: int) -> int:
         """Return the slots in nobody's hand: neither inside nor offered. The hard cap on active users is here."""
-        if now_ms < self._assumed_until_ms:
+        if now_ms < self.assumed_until_ms:
             return 0
         return self.room.total_active_users - self._tally[INSIDE] - self._tally[CALLED]
 
@@ -354,6 +358,11 @@ class Line:
     def passes_end_ms(self) -> int:
         """The latest end of a pass that is out; 0 when nobody is inside."""
         return max((slot.end_ms for slot in self._inside.values()), default=0)
+
+    @property
+    def asks_by_ms(self) -> int:
+        """By when everybody in line was told to have asked again; 0 when nobody is in line."""
+        return self._asks_by_ms if self.present or self._turns else 0
 
     # -- how ----------------------------------------------------------------------------------------------------
 
@@ -375,6 +384,10 @@ class Line:
             and self.admissions.room(now_ms) > 0
         )
 
+    @property
+    def _full(self) -> bool:
+        return self.room.max_waiting is not None and self.present >= self.room.max_waiting
+
     def _repeat(self, request: JoinRequest, now_ms: int) -> Joined | None:
         """Return what the same request was answered before, if its key was seen within ten minutes."""
         while self._repeats:
@@ -386,13 +399,14 @@ class Line:
             return None
         joined = self._repeats[request.idempotency_key][1]
         if self._standing(joined.number, now_ms) == GONE:
+            del self._repeats[request.idempotency_key]
             return None
         slot = self._inside.get(joined.number)
         return replace(joined, end_ms=slot.end_ms if slot else 0)
 
     def _join(self, request: JoinRequest, now_ms: int) -> Joined:
         standby = self._standby(now_ms)
-        if not standby and self.room.queueing_method is QueueingMethod.REJECT:
+        if not standby and (self.room.queueing_method is QueueingMethod.REJECT or self._full):
             return Joined(0, request.visitor, now_ms)
         self.issued = number = self.issued + 1
         if standby:
@@ -526,21 +540,34 @@ class Line:
         self._tally[standing] += 1
         self._frozen.pop(chunk_id, None)
         if old in (BACK, RETURNER):
-            del self._late[bisect_left(self._late, self._late_of.pop(number))]
+            if number in self._unseen_returns:
+                self._unseen_returns.remove(number)
+            else:
+                del self._late[bisect_left(self._late, self._late_of.pop(number))]
         elif old == CALLED:
             del self._turns[number]
         elif old == INSIDE:
             del self._inside[number]
         if standing in (BACK, RETURNER):
-            self._late_of[number] = self.issued
-            insort(self._late, self.issued)
+            self._unseen_returns.add(number)
         elif standing == GONE:
             self._misses.pop(number, None)
+
+    def _count_returns(self) -> None:
+        """Count who came back for the numbers given out from now on: those before may have been told less already.
+
+        Not at the return itself, but with the view that first knows of it; a number given out in between is told its
+        place from the view before.
+        """
+        self._late_of.update(dict.fromkeys(self._unseen_returns, self.issued))
+        self._late += [self.issued] * len(self._unseen_returns)
+        self._unseen_returns.clear()
 
     def _step(self, at_ms: int) -> int:
         return (at_ms - self._born_ms) // DUE_STEP_MS
 
     def _set_due(self, number: int, silent_until_ms: int) -> None:
+        self._asks_by_ms = max(self._asks_by_ms, silent_until_ms)
         self._chunks[number >> SHIFT].due[number & MASK] = min(max(0, self._step(silent_until_ms) + 1), 0xFFFFFFFF)
 
     def _is_silent(self, number: int, now_ms: int) -> bool:
@@ -560,16 +587,24 @@ class Line:
         self._silent_cursor += SILENT_CHUNKS_A_SWEEP
 
     def _forget(self, now_ms: int) -> None:
-        """Drop the oldest chunk once nobody in it can come back: memory is bounded by who may still matter."""
+        """Drop a chunk once nobody in it can come back: memory is bounded by who may still matter.
+
+        One chunk a sweep, in turn, so that a single pass that is renewed for days keeps only its own.
+        """
         if not self._chunk_ids:
             return
-        chunk_id = self._chunk_ids[0]
+        index = self._forget_cursor % len(self._chunk_ids)
+        chunk_id = self._chunk_ids[index]
         chunk = self._chunks[chunk_id]
         behind = (chunk_id << SHIFT) + MASK <= self.serving
         keep_ms = int(self.room.ticket_keep_s * 1000)
         if behind and max(chunk.due) < self._step(now_ms - keep_ms) and not self._holds_anybody(chunk):
-            del self._chunks[chunk_id], self._chunk_ids[0]
+            del self._chunks[chunk_id], self._chunk_ids[index]
             self._frozen.pop(chunk_id, None)
+            for number in [number for number in self._misses if number >> SHIFT == chunk_id]:
+                del self._misses[number]
+        else:
+            self._forget_cursor += 1
 
     @staticmethod
     def _holds_anybody(chunk: _Chunk) -> bool:

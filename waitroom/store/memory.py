@@ -4,9 +4,10 @@ Each operation runs to its end without awaiting anything, which is all the atomi
 the wall clock at the start plus monotonic time since: it cannot step.
 
 Nothing survives the process except tickets and passes, which are with the visitors. A small note beside the key file
-(``store/notes.py``) says which rooms have run, how far they had numbered, and until when a pass may be out. With it a
-restarted room begins a fresh *series* of numbers instead of giving an old one twice (P2), takes old tickets for what
-they are (P5), and offers no slot that an old pass may still fill (P3).
+(``store/notes.py``) says which rooms have run, how far they had numbered, and until when a successor must rest. With it
+a restarted room begins a fresh *series* of numbers instead of giving an old one twice (P2), and lets nobody in until no
+old pass can be out, the minute of the last claims is over (P3), and everybody in line has had the time to ask again: so
+old tickets are called in order, before newcomers (P5).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ SERIES_STEP = 1_000_000
 """Numbers of a fresh series begin at unix seconds times this, or this much beyond the last that is known."""
 
 NOTE_EVERY_MS = 5_000
+"""How often the note is written while a room is used; what it states therefore holds for so long."""
+
+MINUTE_MS = 60_250
+"""A minute, and the bucket in which it is counted."""
 
 
 class MemoryStore:
@@ -49,14 +54,18 @@ class MemoryStore:
 
     async def join(self, room: str, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Give the requests numbers in order; in standby admit as many as there is room for."""
-        return self._lines[room].join(requests, self.now_ms())
+        joined = self._lines[room].join(requests, self.now_ms())
+        self._note_if_new(room, joined)
+        return joined
 
     async def claim(self, room: str, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
         """Trade called numbers for slots."""
         now_ms = self.now_ms()
-        return [
+        claimed = [
             self._lines[room].claim(number, now_ms, now_ms + int(silence_s * 1000)) for number, silence_s in numbers
         ]
+        self._note_if_new(room, claimed)
+        return claimed
 
     async def leave(self, room: str, numbers: Sequence[int]) -> None:
         """Give up places and slots."""
@@ -80,31 +89,49 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Write the note a last time."""
-        self._note_due_ms = 0
-        self._note(self.now_ms())
+        self._note(self.now_ms(), at_once=True)
 
     def _new_line(self, room: Room) -> Line:
         noted = self._noted.get(room.name)
         if noted is None:
             return Line(room, self._start_ms)
         base = max(self._start_ms // 1000 * SERIES_STEP, noted.issued + SERIES_STEP)
-        return Line(room, self._start_ms, base=base, assumed_until_ms=noted.passes_until_ms)
+        return Line(room, self._start_ms, base=base, assumed_until_ms=noted.rests_until_ms)
 
-    def _note(self, now_ms: int) -> None:
-        """Note what a successor must know. Written every few seconds, so it says what may be by the next time."""
-        if self._notes is None or (now_ms < self._note_due_ms and not self._outgrown()):
+    def _note_if_new(self, room: str, outcomes: Sequence[Joined] | Sequence[Claimed]) -> None:
+        """Note at once the first number of a series, and a pass that ends later than the note allows for."""
+        noted = self._noted.get(room)
+        if (
+            noted is None
+            or noted.issued < self._lines[room].base
+            or any(outcome.end_ms > noted.rests_until_ms for outcome in outcomes)
+        ):
+            self._note(self.now_ms(), at_once=True)
+
+    def _note(self, now_ms: int, *, at_once: bool = False) -> None:
+        """Note what a successor must know, should this process end at any moment until the next time."""
+        if self._notes is None or not (at_once or now_ms >= self._note_due_ms or self._outgrown()):
             return
         for name, line in self._lines.items():
             if line.issued >= line.base:
-                ahead_ms = int(line.room.session_duration_s * 1000) + NOTE_EVERY_MS
-                until_ms = max(line.passes_end_ms, now_ms + ahead_ms) if line.passes_end_ms else 0
-                self._noted[name] = RoomNote(line.issued, until_ms)
+                self._noted[name] = RoomNote(line.issued, self._rests_until_ms(line, now_ms))
         if self._notes.write(self._noted):
             self._note_due_ms = now_ms + NOTE_EVERY_MS
 
     def _outgrown(self) -> bool:
-        """Whether a pass is out for longer than the note admits."""
+        """Whether a pass is out, or somebody was told to be away, for longer than the note allows for."""
         return any(
-            line.passes_end_ms and (name not in self._noted or line.passes_end_ms > self._noted[name].passes_until_ms)
+            max(line.passes_end_ms, line.asks_by_ms) > (self._noted[name].rests_until_ms if name in self._noted else 0)
             for name, line in self._lines.items()
         )
+
+    @staticmethod
+    def _rests_until_ms(line: Line, now_ms: int) -> int:
+        """Until when a successor lets nobody in: 0 when nobody is inside, in line, or was in the last minute."""
+        until_ms = line.assumed_until_ms if line.assumed_until_ms > now_ms else 0
+        if line.asks_by_ms:
+            until_ms = max(until_ms, line.asks_by_ms + NOTE_EVERY_MS)
+        if line.passes_end_ms or line.admissions.in_minute(now_ms):
+            longest_ms = max(int(line.room.session_duration_s * 1000), MINUTE_MS)
+            until_ms = max(until_ms, line.passes_end_ms, now_ms + NOTE_EVERY_MS + longest_ms)
+        return until_ms

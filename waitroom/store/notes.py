@@ -23,10 +23,10 @@ logger = logging.getLogger("waitroom.store")
 
 @dataclass(frozen=True, slots=True)
 class RoomNote:
-    """The last number known to be given out, and until when a pass may be out (milliseconds of store time)."""
+    """The last number known to be given out, and until when a successor lets nobody in (ms of store time)."""
 
     issued: int
-    passes_until_ms: int
+    rests_until_ms: int
 
 
 class Notes:
@@ -44,18 +44,18 @@ class Notes:
         try:
             stated = json.loads(self._path.read_text())
             return {
-                str(room): RoomNote(int(note["issued"]), int(note["passes_until_ms"])) for room, note in stated.items()
+                str(room): RoomNote(int(note["issued"]), int(note["rests_until_ms"])) for room, note in stated.items()
             }
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise StartError(
                 f"{self._path}: cannot be read ({error}); it says which rooms have given out numbers. "
                 "Restore it, or delete it together with the key file to start anew."
             ) from error
 
     def write(self, notes: Mapping[str, RoomNote]) -> bool:
-        """Replace the file by ``notes``, if they differ from what stands there. Return whether anything was written."""
+        """Replace the file by ``notes``, if they differ from what stands there. Return whether it was tried."""
         if notes == self._written:
             return False
         beside = self._path.with_name(self._path.name + ".new")
@@ -64,5 +64,6 @@ class Notes:
             beside.replace(self._path)
         except OSError as error:
             logger.error("cannot note which rooms have run: %s", error, extra={"reason": "notes-unwritable"})  # noqa: TRY400 - the error is the message
-        self._written = dict(notes)
+        else:
+            self._written = dict(notes)
         return True

@@ -23,9 +23,10 @@ class Request:
     """One request as it stood on the wire.
 
     ``headers`` keep their order, case and duplicates; ``fields`` has the same by lower-case name (with ``_`` read as
-    ``-``), first value only, for looking up. ``host`` is the checked Host, lower case, without port. ``peer`` is the
-    address at the other end of the socket. ``body_length`` is None for a chunked body, 0 for none. ``upgrade`` is what the
-    client would switch to, None when that cannot be relayed. ``keep_alive`` is what the client asks of its connection.
+    ``-``), first value only, for looking up. ``host`` is the checked Host, lower case, without port or final dot.
+    ``peer`` is the address at the other end of the socket. ``body_length`` is None for a chunked body, 0 for none.
+    ``upgrade`` is what the client would switch to, None when that cannot be relayed. ``keep_alive`` is what the client
+    asks of its connection.
     """
 
     method: bytes
@@ -54,9 +55,10 @@ class Reply:
 class Relay:
     """Send the request on to ``origin`` and its answer back.
 
-    ``headers`` is the complete list for the origin, without framing. ``edit`` gets the answer's status and headers (hop-
-    by-hop ones already gone) and returns the headers for the client. ``fallback`` makes our page when the origin fails
-    before its answer's headers came.
+    ``headers`` is the complete list for the origin, without framing. ``edit`` gets the answer's status and headers
+    (hop-by-hop ones already gone) and returns the headers for the client; it is also called, and its result dropped,
+    for the answer to an order whose visitor has gone. ``fallback`` makes our page when the origin fails before its
+    answer's headers came.
     """
 
     origin: Origin

@@ -1,0 +1,18 @@
+"""Lets tests below this folder import the support files beside it, and runs those of the data path on both event loops.
+
+uvloop is what production runs on; the standard loop's transports differ from it in details (when they report an end,
+when they write), and the data path may rely on neither.
+"""
+
+import asyncio
+
+import pytest
+import uvloop
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(config, item):
+    """Name the event loops a test runs on."""
+    if item.path.name.startswith(("test_wire", "test_upstream")):
+        return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
