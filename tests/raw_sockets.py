@@ -95,6 +95,12 @@ class Response:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
+def abort(peer):
+    """Close at once, if that is still to be done; the standard loop fails when it is not."""
+    with contextlib.suppress(AttributeError):
+        peer.writer.transport.abort()
+
+
 def _fields(lines):
     return [(name, value) for name, _, value in (line.partition(b": ") for line in lines if line)]
 
@@ -144,7 +150,7 @@ class RawOrigin:
     async def __aexit__(self, *_):
         self.server.close()
         for peer in self.peers:
-            peer.writer.transport.abort()
+            abort(peer)
         await asyncio.sleep(0)
         assert not self.failures, self.failures
 
@@ -250,7 +256,7 @@ class Front:
     async def __aexit__(self, *_):
         self.server.close()
         for client in self.clients:
-            client.writer.transport.abort()
+            abort(client)
         for wire in tuple(self.hall.wires):
             wire.transport.abort()
         await until(lambda: not self.hall.wires)

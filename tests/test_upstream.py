@@ -40,6 +40,9 @@ class Notes:
         """Note a piece."""
         self.body += data
 
+    def flush(self):
+        """Note nothing."""
+
     def end(self, trailers):
         """Note the end."""
         assert not self.over

@@ -109,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         "--exit-when-done", action="store_true", help="do not stay up afterwards for a look in the browser"
     )
     demo.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    demo.add_argument(
+        "--logs", type=Path, metavar="FOLDER", help="keep what everybody wrote in FOLDER (default: only if it fails)"
+    )
     demo.set_defaults(run=_demo)
     return parser
 
@@ -150,6 +153,7 @@ def _demo(options: argparse.Namespace) -> int:
             seed=options.seed,
             stay=not options.exit_when_done,
             as_json=options.json,
+            logs=options.logs,
         ).run()
     )
 

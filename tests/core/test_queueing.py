@@ -418,7 +418,7 @@ def test_a_late_claim_by_the_only_returner_is_called_and_admitted_at_once():
 
 def test_a_returner_who_misses_again_stands_in_line_once():
     """Called as a returner, late again before any tick: admitted, and not a second time among the returners."""
-    played = Played(room(claim_within_s=1))
+    played = Played(room(claim_within_s=1, total_active_users=1))
     played.present(1, told_s=1)
     played.after(2)
     played.call(0)

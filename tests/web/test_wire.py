@@ -148,6 +148,30 @@ async def test_an_answer_that_ends_with_the_connection_is_chunked_for_the_client
             assert (response.body, response[b"Transfer-Encoding"]) == (b"all of it", b"chunked")
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b""])
+async def test_nothing_waits_for_what_comes_later(framing):
+    """A head, and each piece of a stream, reach the client as soon as the origin sent them."""
+    more = asyncio.Event()
+
+    async def script(origin, peer):
+        await origin.read_request(peer)
+        await peer.send(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n")
+        for piece in (b"a", b"b", b"c"):
+            await more.wait()
+            more.clear()
+            await peer.send(b"1\r\n" + piece + b"\r\n" if b"chunked" in framing else piece)
+        if b"chunked" in framing:
+            await peer.send(b"0\r\n\r\n")
+
+    async with proxy(script) as front:
+        client = await front.connect()
+        await client.send(GET % b"/")
+        await client.read_head()
+        for piece in (b"a", b"b", b"c"):
+            more.set()
+            await client.read_until(piece)
+
+
 async def test_headers_without_a_body_keep_their_length():
     """HEAD and 304 keep the length they speak of; 204 has none."""
     length = b"Content-Length: 1234\r\n\r\n"

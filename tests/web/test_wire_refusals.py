@@ -1,5 +1,7 @@
 """What is refused, and that nothing of a refused message is ever read as a request."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,6 +188,44 @@ async def test_the_answer_to_a_large_upload_can_be_read():
         await client.send(post(b"Content-Length: 3000000") + b"x" * 3_000_000)
         assert (await client.read_response()).status == 413
         assert await client.read_to_end() == b""
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_mutilated_messages_never_reach_the_origin_ill_framed(seed):
+    """However a message is mutilated, the origin sees well-framed requests only, and nobody gets another's answer."""
+    chance = random.Random(seed)
+    whole = [
+        post(b"Content-Length: %d" % len(SMUGGLED)) + SMUGGLED,
+        post(b"Transfer-Encoding: chunked") + b"%x\r\n" % len(SMUGGLED) + SMUGGLED + b"\r\n0\r\n\r\n",
+        *(raw for _, raw in REFUSED.values() if len(raw) < 1000),
+    ]
+    scraps = [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" ",
+        b"\t",
+        b"\x00",
+        b"0",
+        b":",
+        b"chunked",
+        b"Content-Length: 3\r\n",
+        b"\r\n\r\n",
+        b";",
+    ]
+    async with proxy(echo) as front:
+        for index in range(120):
+            raw = bytearray(b"".join(chance.choices(whole, k=chance.randint(1, 3))))
+            for _ in range(chance.randint(0, 3)):
+                at = chance.randrange(len(raw))
+                raw[at : at + chance.randint(0, 2)] = chance.choice(scraps)
+            client = await front.connect()
+            cut = chance.randrange(len(raw))
+            await client.send(bytes(raw[:cut]))
+            await client.send(bytes(raw[cut:]))
+            mine = b"/visitor/%d" % index
+            assert (await front.ask(b"GET " + mine + b" HTTP/1.1\r\nHost: a\r\n\r\n")).body == mine, (seed, bytes(raw))
+            assert not front.raw.failures, (seed, bytes(raw))
 
 
 @given(st.binary(max_size=200))

@@ -37,7 +37,7 @@ class Sink(Protocol):
     """Who gets the answer. Either ``end`` or ``failed`` is called, once and last; never from within ``Origin.send``.
 
     After ``Exchange.cancel`` nothing is called any more, except for an order sent whole, whose sink still gets
-    ``head`` and then ``end`` or ``failed``, but no ``data``.
+    ``head`` and then ``end`` or ``failed``, but no ``data``. ``flush`` follows ``head`` unless the answer is over.
     """
 
     def informational(self, status: int, reason: bytes, headers: Headers) -> None:
@@ -48,6 +48,9 @@ class Sink(Protocol):
 
     def data(self, data: bytes) -> None:
         """Take a piece of the body, or of what comes through a tunnel."""
+
+    def flush(self) -> None:
+        """Know that what came together with the head has been told, so that the two can be written together."""
 
     def end(self, trailers: Headers) -> None:
         """Take the end of a whole answer, or of a tunnel."""

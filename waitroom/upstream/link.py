@@ -121,13 +121,18 @@ class Link(asyncio.Protocol):
             self.transport.resume_reading()
             self.await_progress()
 
-    def quiet(self) -> bool:
-        """Return whether the idle link is still open and nothing came on it that the event loop has not shown us yet.
+    def usable(self) -> bool:
+        """Return whether the idle link is open and nothing came on it unseen by the event loop; else drop it.
 
         One system call, worth it: bytes sent unasked would be read as the answer to the next visitor's request, and a
         close not yet seen would fail a request that must not be repeated.
         """
-        return not self.transport.is_closing() and not self._poll.poll(0)
+        if self.transport.is_closing():
+            return False
+        if self._poll.poll(0):
+            self.transport.abort()
+            return False
+        return True
 
     def rest(self, seconds: float) -> None:
         """Be idle, for so long at most."""
@@ -174,8 +179,11 @@ class Link(asyncio.Protocol):
                 rest = self._read_heads(exchange, data)
                 if rest is None:
                     return
-                data = rest
-            self._read_body(exchange, data)
+                self._read_body(exchange, rest)
+                if self.exchange is exchange:
+                    exchange.sink.flush()
+            else:
+                self._read_body(exchange, data)
         except UpstreamError as error:
             self.drop()
             exchange.fail(error)

@@ -90,11 +90,10 @@ class Origin:
         idle = self._idle
         while idle:
             link = idle.pop()
-            if link.quiet():
+            if link.usable():
                 link.reused = True
                 exchange.travel(link)
                 return exchange
-            link.drop()
         self.connect(exchange)
         return exchange
 

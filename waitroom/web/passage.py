@@ -40,12 +40,13 @@ _NOT_FOR_BROWSERS = (b"waitroom-", b"cf-waiting-room-")
 class Passage:
     """Carries out a verdict on ``request``; the ``Sink`` of its exchange. ``started`` once an answer's head is out."""
 
-    __slots__ = ("_chunked", "_relay", "_wire", "exchange", "request", "started", "tunnel")
+    __slots__ = ("_chunked", "_held", "_relay", "_wire", "exchange", "request", "started", "tunnel")
 
     def __init__(self, wire: Wire, request: Request) -> None:
         self._wire = wire
         self._relay: Relay | None = None
         self._chunked = False
+        self._held = b""
         self.request = request
         self.exchange: Exchange | None = None
         self.started = False
@@ -179,14 +180,25 @@ class Passage:
         if self.started and self._wire.passage is self:
             self.tunnel = True
             self.data(early)
+            self.flush()
             self._wire.tunnel()
 
     def data(self, data: bytes) -> None:
         """Pass a piece of the body on."""
+        if not data or self._wire.passage is not self:
+            return
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        if data and self._wire.passage is self:
-            self._wire.transport.write(data)
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        self._wire.transport.write(data)
+
+    def flush(self) -> None:
+        """Write the head now, if nothing of the body came with it."""
+        if self._held and self._wire.passage is self:
+            self._wire.transport.write(self._held)
+            self._held = b""
 
     def end(self, trailers: Headers) -> None:
         """End the answer as a whole one."""
@@ -195,8 +207,11 @@ class Passage:
         if self._wire.passage is not self:
             return
         wire = self._wire
+        rest = self._held
         if self._chunked:
-            wire.transport.write(write_head(b"0\r\n", _for_browsers(trailers)) if trailers else b"0\r\n\r\n")
+            rest += write_head(b"0\r\n", _for_browsers(trailers)) if trailers else b"0\r\n\r\n"
+        if rest:
+            wire.transport.write(rest)
         wire.finish(self, keep=wire.keep and not self.tunnel)
 
     def failed(self, error: UpstreamError) -> None:
@@ -238,7 +253,7 @@ class Passage:
             self._give_up()
             return
         self.started = True
-        self._wire.transport.write(head)
+        self._held = head
 
     def _give_up(self) -> None:
         if self._wire.passage is self:

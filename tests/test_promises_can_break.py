@@ -1,0 +1,252 @@
+"""Each promise is broken once, on purpose, and the tests must see it.
+
+A promise that no test can fail is a hope. Each of the ``BREAKS`` changes one place of the source, in a copy, and names
+the test that must then fail. The first of them is the one an operator fears most: more people at the shop than it
+bears. A break whose text is no longer found fails too, so this list moves with the source.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 60
+
+CROWDS = "tests/test_crowds.py::"
+CAPS = CROWDS + "test_neither_cap_is_ever_exceeded"
+ORDER = CROWDS + "test_nobody_is_called_before_somebody_present_and_before_them"
+KILLED = CROWDS + "test_a_killed_process_costs_nobody_the_place"
+LINE = "tests/core/test_queueing.py::"
+
+
+@dataclass(frozen=True)
+class Break:
+    """What is changed in which file of ``waitroom/``, and which test must see it."""
+
+    what: str
+    file: str
+    before: str
+    after: str
+    seen_by: str
+
+
+BREAKS = [
+    Break(
+        "P3 the called count for nothing",
+        "core/queueing.py",
+        " - self._tally[INSIDE] - self._tally[CALLED]",
+        " - self._tally[INSIDE]",
+        CAPS + "[half-ghosts-line-7]",
+    ),
+    Break(
+        "P3 those inside count for nothing",
+        "core/queueing.py",
+        " - self._tally[INSIDE] - self._tally[CALLED]",
+        " - self._tally[CALLED]",
+        CAPS + "[faithful-standby-7]",
+    ),
+    Break(
+        "P3 a claim does not ask the minute",
+        "core/queueing.py",
+        "if self.room.queue_all or not self.admissions.room(now_ms):",
+        "if self.room.queue_all:",
+        CAPS + "[faithful-tight-7]",
+    ),
+    Break(
+        "P3 a minute may come in one second",
+        "core/inlet.py",
+        "return -(-self.per_minute // 60)",
+        "return self.per_minute",
+        CAPS + "[faithful-tight-7]",
+    ),
+    Break(
+        "P3 a successor forgets the passes that are out",
+        "store/memory.py",
+        "assumed_until_ms=noted.rests_until_ms",
+        "assumed_until_ms=0",
+        KILLED + "[standby-6-7]",
+    ),
+    Break(
+        "P3 a worker signs an end that the store does not hold",
+        "service.py",
+        "end_ms = self.view.inside.get(entry_pass.number, 0)\n        return replace",
+        "end_ms = self.now_ms() + 60_000\n        return replace",
+        "tests/test_service.py::test_no_end_is_signed_that_the_store_does_not_hold",
+    ),
+    Break(
+        "P1 returners are never called first",
+        "core/queueing.py",
+        "while free and (number := self._next_returner(now_ms)) is not None:",
+        "while not self.issued and (number := self._next_returner(now_ms)) is not None:",
+        ORDER + "[late-line-7]",
+    ),
+    Break(
+        "P1 any returner's claim is granted at once",
+        "core/queueing.py",
+        "self._next_returner(now_ms) != number or",
+        "self._at(number) != RETURNER or",
+        ORDER + "[late-line-7]",
+    ),
+    Break(
+        "P1 standby lets newcomers past the line",
+        "core/queueing.py",
+        "            and not self.present\n",
+        "",
+        ORDER + "[faithful-standby-7]",
+    ),
+    Break(
+        "P2 a successor counts from one again",
+        "store/memory.py",
+        "base=base, assumed",
+        "base=1, assumed",
+        KILLED + "[line-6-7]",
+    ),
+    Break(
+        "P4 serving does not wait for who has not asked yet, and calls ghosts",
+        "core/queueing.py",
+        "elif chunk.standing[candidate & MASK] == NEW or not free:",
+        "elif not free:",
+        CROWDS + "test_who_is_silent_beyond_the_time_told_is_not_called[ninety-ghosts-line-7]",
+    ),
+    Break(
+        "P4 serving does not pass over the silent",
+        "core/queueing.py",
+        "                    if chunk.due[candidate & MASK] < now_step:\n",
+        "                    if chunk.due[candidate & MASK] < 0:\n",
+        LINE + "test_who_fell_silent_is_passed_over_without_a_slot",
+    ),
+    Break(
+        "P4 nobody is ever taken for silent",
+        "core/queueing.py",
+        "min(max(0, self._step(silent_until_ms) + 1), 0xFFFFFFFF)",
+        "0xFFFFFFFF",
+        CROWDS + "test_no_slot_stands_idle_before_somebody_present[ninety-ghosts-line-7]",
+    ),
+    Break(
+        "P4 a turn that is not taken never ends",
+        "core/queueing.py",
+        "if end_ms < now_ms]:\n            self._miss(number)",
+        "if end_ms < 0]:\n            self._miss(number)",
+        LINE + "test_an_offer_lasts_claim_within",
+    ),
+    Break(
+        "P5 who misses the call loses the place",
+        "core/queueing.py",
+        "    def _miss(self, number: int) -> None:\n        self._set(number, SILENT)",
+        "    def _miss(self, number: int) -> None:\n        self._set(number, GONE)",
+        CROWDS + "test_no_place_and_no_pass_is_lost[late-line-7]",
+    ),
+    Break(
+        "P5 an old ticket is nothing after a restart",
+        "core/queueing.py",
+        "return now_ms < self._born_ms + int(self.room.ticket_keep_s * 1000)",
+        "return now_ms < self._born_ms",
+        KILLED + "[line-30-7]",
+    ),
+    Break(
+        "P8 the first error ends a room's ticks",
+        "ticker.py",
+        "        except Exception:\n            logger",
+        "        except KeyError:\n            logger",
+        "tests/test_ticker.py::test_a_room_that_failed_goes_on_with_what_it_noted",
+    ),
+    Break(
+        "P8 what a failed tick took is lost",
+        "ticker.py",
+        "room.put_back(noted)",
+        "pass",
+        "tests/test_ticker.py::test_what_was_noted_outlives_a_failed_tick",
+    ),
+    Break(
+        "P9 a poll counts through the whole line",
+        "core/queueing.py",
+        "return self.before.get(number >> SHIFT, self.counted) + counted",
+        "return sum(c.count(WAITING, 0, CHUNK) for k, c in self.chunks.items() if k < number >> SHIFT) + counted",
+        CROWDS + "test_a_poll_costs_the_same_behind_a_hundred_thousand",
+    ),
+    Break(
+        "P10 a comeback counts for everyone",
+        "core/queueing.py",
+        "bisect_left(self.late, number)",
+        "len(self.late)",
+        CROWDS + "test_nobody_is_shown_more_people_ahead_than_before[late-line-7]",
+    ),
+    Break(
+        "P14 a key is not remembered",
+        "core/queueing.py",
+        "self._repeat(request, now_ms) or self._join(request, now_ms)",
+        "self._join(request, now_ms)",
+        CROWDS + "test_repeats_are_harmless[repeats-line-7]",
+    ),
+    Break(
+        "P14 a second claim finds nothing",
+        "core/queueing.py",
+        "        if standing == INSIDE:\n            slot",
+        "        if standing == NONE:\n            slot",
+        CROWDS + "test_repeats_are_harmless[repeats-line-7]",
+    ),
+    Break(
+        "P6 a signature has four spellings",
+        "core/tokens.py",
+        "hmac.compare_digest(signer.get_signature(stated), signature.encode())",
+        "signer.verify_signature(stated, signature)",
+        "tests/core/test_tokens.py::test_a_signature_has_one_spelling",
+    ),
+    Break(
+        "P6 tickets and passes are signed alike",
+        "core/tokens.py",
+        'salt=f"waitroom.{kind}.{_VERSION}"',
+        'salt=f"waitroom.{_VERSION}"',
+        "tests/core/test_tokens.py::test_each_kind_is_signed_with_a_key_of_its_own",
+    ),
+]
+
+
+def run(copy, *tests):
+    """Run ``tests`` against the ``waitroom`` in ``copy``; return the exit code and what was said."""
+    # The current folder comes first on the path of ``-m``: it decides which waitroom is tested. The plugins that these
+    # tests can do without would take longer to load than the tests to run.
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-c", str(ROOT / "pyproject.toml")]
+    command += ["-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin"]
+    ended = subprocess.run(
+        [*command, *(str(ROOT / test) for test in tests)],
+        cwd=copy,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return a folder with a copy of the package."""
+    shutil.copytree(ROOT / "waitroom", tmp_path / "waitroom")
+    return tmp_path
+
+
+def test_copying_alone_breaks_nothing(copy):
+    """The same run on an unchanged copy is green; otherwise a red one below would prove nothing."""
+    code, said = run(copy, BREAKS[0].seen_by, BREAKS[-1].seen_by)
+    assert code == pytest.ExitCode.OK, said
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda one: one.what.replace(" ", "-"))
+def test_a_broken_promise_is_seen(copy, broken):
+    """One place is changed, and the test that guards the promise fails: not an import, not a collection."""
+    path = copy / "waitroom" / broken.file
+    source = path.read_text()
+    assert source.count(broken.before) == 1, "this break no longer fits the source"
+    path.write_text(source.replace(broken.before, broken.after))
+    code, said = run(copy, broken.seen_by)
+    assert code == pytest.ExitCode.TESTS_FAILED, said
+    assert "1 failed" in said

@@ -1,0 +1,540 @@
+"""Judges a run by what the crowd and the shop wrote down, and by nothing else.
+
+It imports none of the waiting room's own rules, so it can judge any other waiting room as well. It is *sound*: what it
+reports has happened, whatever the network did to the answers. An answer says what was true at some moment between its
+request and its arrival, and may be made from a view two ticks old; wherever that leaves a choice, the waiting room has
+the benefit of it. A request without an answer may have been acted on or not: an unanswered leave counts as a leave, an
+unanswered entry counts only if the shop saw it, and a pass is not held to be longer than its holder was last told.
+
+**The crowd's log** is one JSON object a line: the fields of ``Seen``, those that are null left out. **The shop's log**
+has a line for every request, at least ``method``, ``path``, ``status``, and, as the waiting room stated them in
+headers, as text or null, ``number``, ``visitor`` and ``admitted_at`` (milliseconds since 1970); for an order also
+``order`` and ``sold`` (true when this very request took a unit). Both logs are of one clock, or of clocks kept in step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from operator import attrgetter
+from posixpath import normpath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+IN_LINE = frozenset({"waiting", "missed", "held"})
+"""What is told to those who stand in line. *Missed* is a returner, who is called before anyone new."""
+
+CALLED = frozenset({"called", "admitted"})
+
+VIEW_S = 0.5
+"""How old a view may be that an answer is made from: two ticks. A return, too, may take so long to be known."""
+
+SILENCE_S = 2.0
+"""A visitor is present for the time told, its jitter, and this much more."""
+
+CLOCKS_S = 0.005
+"""How far apart two readings of one moment may be: each program cuts to milliseconds, from a start of its own."""
+
+MINUTE_MS = 60_000
+OK = 200
+REFUSED = 400
+"""From this status on, an answer let nobody in."""
+
+ORDERED = frozenset({201, 303, 409})
+"""How a shop answers an order when it says whether there was a unit: made, see the order, sold out."""
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One thing a visitor did, and what they saw of it. Instants are unix seconds, with ``_ms`` milliseconds.
+
+    ``what`` is ``document``, ``me``, ``claim``, ``leave``, ``cart``, ``order``, ``ordinary`` (a request that no room
+    covers), ``cheat``, or ``time-up`` (the run ended while this visitor stood in line). ``status`` None is no answer.
+    ``state`` is what the room told; for a document that the shop answered it is ``admitted``. ``told_s`` is in how
+    many seconds to come back. ``posed_as`` is the visitor's name that a cheat wrote into headers of ours.
+    """
+
+    visitor: str
+    what: str
+    sent_s: float
+    answered_s: float
+    status: int | None = None
+    state: str | None = None
+    number: int | None = None
+    ahead: int | None = None
+    told_s: float | None = None
+    claim_by_ms: int | None = None
+    pass_until_ms: int | None = None
+    order: str | None = None
+    target: str | None = None
+    posed_as: str | None = None
+
+    def line(self) -> str:
+        """Return the line of the log, without its end."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One request as the shop saw it; ``number``, ``visitor`` and ``admitted_ms`` are what the waiting room stated."""
+
+    method: str
+    path: str
+    status: int
+    number: str | None = None
+    visitor: str | None = None
+    admitted_ms: int | None = None
+    order: str | None = None
+    sold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What was promised. ``jitter`` is the share of the time told that a page may add by chance.
+
+    ``session_s`` is how long a pass lasts whose end its holder was never told; ``protected`` is the path of the room,
+    without a final slash.
+    """
+
+    cap: int
+    per_minute: int
+    stock: int
+    session_s: float
+    jitter: float = 0.3
+    protected: str = "/event"
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaking:
+    """``number`` was called, at ``at_s`` or shortly before, while ``passed`` stood in line before it."""
+
+    at_s: float
+    number: int
+    passed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one promise, in words."""
+
+    promise: str
+    seen: str
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the logs say.
+
+    ``most_active`` is the most visitors inside at one moment, ``most_held`` the most slots in anybody's hand, offered
+    ones with them. ``buyers`` are those whose order the shop answered, with a unit or without. ``unanswered`` requests
+    are those of which nobody knows what became of them.
+    """
+
+    rules: Rules
+    visitors: int
+    joined: int
+    admitted: int
+    came_back: int
+    orders: int
+    sold: int
+    buyers: int
+    overtakings: tuple[Overtaking, ...]
+    numbers_twice: int
+    most_active: int
+    most_held: int
+    most_in_a_minute: int
+    places_lost: tuple[str, ...]
+    left_standing: int
+    cheats_tried: int
+    cheats_reached: int
+    ordered_twice: int
+    orders_unknown: int
+    ordinary_served: int
+    ordinary_errors: int
+    ordinary_p99_s: float | None
+    unanswered: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise was kept."""
+        return all(finding.kept for finding in self.findings)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What came of each promise."""
+        cap, per_minute, stock = self.rules.cap, self.rules.per_minute, self.rules.stock
+        p99 = "" if self.ordinary_p99_s is None else f", p99 {self.ordinary_p99_s * 1000:.0f} ms"
+        first = "".join(f": first number {one.number} past {one.passed}" for one in self.overtakings[:1])
+        lost = f": {', '.join(self.places_lost[:3])}" if self.places_lost else ""
+        extra = f", {self.ordered_twice} got more than one" if self.ordered_twice else ""
+        extra += f", {self.orders_unknown} confirmed and unknown to the shop" if self.orders_unknown else ""
+        return [
+            Finding("In order", f"{len(self.overtakings)} overtakings{first}", not self.overtakings),
+            Finding(
+                "A number is given once",
+                f"{self.joined} joined, {self.numbers_twice} numbers twice",
+                not self.numbers_twice,
+            ),
+            Finding(
+                "Never too many inside",
+                f"{self.most_active} at once, {self.most_held} with the called, of {cap}",
+                max(self.most_active, self.most_held) <= cap,
+            ),
+            Finding(
+                "Never too many in a minute",
+                f"{self.most_in_a_minute} admitted, of {per_minute}",
+                self.most_in_a_minute <= per_minute,
+            ),
+            Finding(
+                "A place is never lost",
+                f"{self.came_back} came back late, {len(self.places_lost)} places lost{lost}",
+                not self.places_lost,
+            ),
+            Finding("Everybody's turn comes", f"{self.left_standing} left standing in line", not self.left_standing),
+            Finding(
+                "The gate holds",
+                f"{self.cheats_tried:,} cheats, {self.cheats_reached} reached the shop",
+                not self.cheats_reached,
+            ),
+            Finding(
+                "Nothing is oversold",
+                f"{self.sold} of {stock} sold, {self.buyers} wanted one{extra}",
+                self.sold == min(stock, self.buyers) and not self.ordered_twice and not self.orders_unknown,
+            ),
+            Finding(
+                "Ordinary shoppers feel nothing",
+                f"{self.ordinary_served:,} served, {self.ordinary_errors} failed{p99}",
+                not self.ordinary_errors,
+            ),
+        ]
+
+
+def read_crowd(path: Path) -> list[Seen]:
+    """Return the lines of a crowd's log. Raises ``ValueError`` or ``TypeError`` for a line that is none."""
+    return [Seen(**fields) for fields in _objects(path)]
+
+
+def read_shop(path: Path) -> list[Served]:
+    """Return the lines of a shop's log. Raises ``ValueError`` or ``KeyError`` for a line that is none."""
+    return [
+        Served(
+            method=fields["method"],
+            path=fields["path"],
+            status=fields["status"],
+            number=fields.get("number"),
+            visitor=fields.get("visitor"),
+            admitted_ms=_whole(fields.get("admitted_at")),
+            order=fields.get("order"),
+            sold=fields.get("sold") is True,
+        )
+        for fields in _objects(path)
+    ]
+
+
+def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdict:
+    """Return what the two logs say."""
+    run = _Run(crowd, shop, rules)
+    people = run.people.values()
+    sales = Counter(served.visitor for served in run.shop if served.sold)
+    told = {seen.order for seen in run.seen if seen.order is not None}
+    ordinary = [seen for seen in run.seen if seen.what == "ordinary"]
+    errors = sum(seen.status != OK for seen in ordinary)
+    return Verdict(
+        rules=rules,
+        visitors=len(people),
+        joined=sum(any(seen.number is not None for seen in rows) for rows in people),
+        admitted=len(run.admitted_s),
+        came_back=sum(run.came_back(rows) for rows in people),
+        orders=len(told),
+        sold=sales.total(),
+        buyers=len({served.visitor for served in run.shop if _is_order(served) and served.status in ORDERED}),
+        overtakings=tuple(run.overtakings()),
+        numbers_twice=run.numbers_twice(),
+        most_active=_most_at_once([run.visit(number) for number in run.admitted_s]),
+        most_held=_most_at_once(run.held()),
+        most_in_a_minute=_most_in_a_minute(run.stated_ms.values()),
+        places_lost=tuple(name for name, rows in run.people.items() if run.lost(rows)),
+        left_standing=sum(seen.what == "time-up" for seen in run.seen),
+        cheats_tried=sum(seen.what == "cheat" for seen in run.seen),
+        cheats_reached=run.cheats_reached(),
+        ordered_twice=sum(count > 1 for count in sales.values()) + run.ordered_twice(),
+        orders_unknown=len(told - {served.order for served in run.shop}),
+        ordinary_served=len(ordinary) - errors,
+        ordinary_errors=errors,
+        ordinary_p99_s=_p99([seen.answered_s - seen.sent_s for seen in ordinary]),
+        unanswered=sum(seen.status is None and seen.what != "time-up" for seen in run.seen),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A number was called at some moment from ``from_s`` to ``by_s``."""
+
+    number: int
+    from_s: float
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Stand:
+    """A number stood in line since ``since_s``, was told so last when it asked at ``asked_s``, and is due again."""
+
+    number: int
+    since_s: float
+    asked_s: float
+    due_s: float
+
+
+class _Run:
+    """Both logs in order: what each visitor saw, and what the shop was told of each number."""
+
+    def __init__(self, crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> None:
+        self.rules = rules
+        self.seen = sorted(crowd, key=attrgetter("answered_s"))
+        self.shop = list(shop)
+        self.people: dict[str, list[Seen]] = defaultdict(list)
+        self.holders: dict[int, set[str]] = defaultdict(set)
+        for seen in self.seen:
+            if seen.what not in ("cheat", "ordinary"):
+                self.people[seen.visitor].append(seen)
+            if seen.number is not None:
+                self.holders[seen.number].add(seen.visitor)
+        self.stated_ms: dict[int, int] = {}
+        for served in self.shop:
+            number = _whole(served.number)
+            if number is not None and served.admitted_ms is not None:
+                self.stated_ms[number] = served.admitted_ms
+        # Where the waiting room stated no time, the moment the visitor saw it has to do.
+        self.admitted_s = {number: at_ms / 1000 for number, at_ms in self.stated_ms.items()}
+        for rows in self.people.values():
+            for seen in rows:
+                if seen.state == "admitted" and seen.number is not None:
+                    self.admitted_s.setdefault(seen.number, seen.answered_s)
+
+    # -- in order -----------------------------------------------------------------------------------------------
+
+    def overtakings(self) -> Iterator[Overtaking]:
+        """Yield who was called while somebody before them stood in line and was not.
+
+        A call came after the making of the last answer that said *wait*, and before the arrival of the one that told of
+        it. Who was passed stood in line through all of that time, long enough to be known to be back, and was told to
+        wait once more when every view knew of the call.
+        """
+        calls = sorted((call for rows in self.people.values() for call in _calls(rows)), key=attrgetter("by_s"))
+        for rows in self.people.values():
+            for stand in _stands(rows, self.rules.jitter):
+                for call in calls:
+                    if call.by_s > stand.asked_s - VIEW_S:
+                        break
+                    if call.number > stand.number and call.from_s >= stand.since_s + VIEW_S:
+                        yield Overtaking(call.by_s, call.number, stand.number)
+
+    def came_back(self, rows: Sequence[Seen]) -> bool:
+        """Whether this visitor was silent for longer than told, and came again."""
+        answered = [seen for seen in rows if seen.status is not None]
+        return any(
+            before.told_s is not None and later.sent_s > _due_s(before, before.told_s, self.rules.jitter)
+            for before, later in pairwise(answered)
+        )
+
+    # -- once, and never lost -----------------------------------------------------------------------------------
+
+    def numbers_twice(self) -> int:
+        """Return how many numbers were seen with two visitors, by the crowd or by the shop."""
+        stated: dict[int | None, set[str | None]] = defaultdict(set)
+        for served in self.shop:
+            stated[_whole(served.number)].add(served.visitor)
+        stated.pop(None, None)
+        return len({number for held in (self.holders, stated) for number, names in held.items() if len(names) > 1})
+
+    def lost(self, rows: Sequence[Seen]) -> bool:
+        """Whether this visitor was told of no place, or of another, while theirs was good."""
+        number: int | None = None
+        good_until_s = math.inf
+        for seen in sorted(rows, key=attrgetter("sent_s")):
+            if seen.what == "leave":
+                return False
+            moved = seen.number is not None and seen.number != number
+            if number is not None and seen.answered_s < good_until_s and (seen.state in ("none", "expired") or moved):
+                return True
+            number = seen.number if seen.number is not None else number
+            if number in self.admitted_s:
+                good_until_s = self.visit(number)[1]
+            elif seen.status is None and seen.what in ("document", "claim"):
+                # Perhaps they were let in and never knew; the pass may be over a session later.
+                good_until_s = min(good_until_s, seen.sent_s + self.rules.session_s)
+        return False
+
+    # -- never too many -----------------------------------------------------------------------------------------
+
+    def visit(self, number: int) -> Span:
+        """Return from when to when a number that was let in was certainly inside."""
+        start_s = self.admitted_s[number]
+        rows = [seen for name in self.holders.get(number, ()) for seen in self.people.get(name, ())]
+        told_s = [seen.pass_until_ms / 1000 for seen in rows if seen.pass_until_ms is not None]
+        left_s = [seen.sent_s for seen in rows if seen.what == "leave" and seen.sent_s >= start_s]
+        return start_s, min([max(told_s, default=start_s + self.rules.session_s), *left_s])
+
+    def held(self) -> list[Span]:
+        """Return from when to when each slot was certainly in somebody's hand, offered or used."""
+        spans: dict[int, list[Span]] = defaultdict(list)
+        for number in self.admitted_s:
+            spans[number].append(self.visit(number))
+        for rows in self.people.values():
+            left_s = min((seen.sent_s for seen in rows if seen.what == "leave"), default=math.inf)
+            for seen in rows:
+                if seen.state == "called" and seen.number is not None and seen.claim_by_ms is not None:
+                    # An offer is over when it is taken, when it is given up, and when it ends.
+                    taken_s = self.admitted_s.get(seen.number, math.inf)
+                    spans[seen.number].append((seen.answered_s, min(seen.claim_by_ms / 1000, left_s, taken_s)))
+        return [span for number in spans for span in _joined(spans[number])]
+
+    # -- the gate, and the stock --------------------------------------------------------------------------------
+
+    def cheats_reached(self) -> int:
+        """Return how many requests reached the shop that no pass allowed. One may show in both logs, or in one."""
+        posed = {seen.posed_as for seen in self.seen if seen.posed_as is not None}
+        outside = {
+            number
+            for number, names in self.holders.items()
+            if not any(_may_be_in(seen) for name in names for seen in self.people.get(name, ()))
+        }
+        in_shop = in_answers = 0
+        for served in self.shop:
+            if self._is_protected(served.path):
+                number = _whole(served.number)
+                in_shop += number is None or number in outside or served.visitor in posed
+            else:
+                in_shop += served.number is not None or served.visitor is not None
+        for seen in self.seen:
+            let_in = seen.status is not None and seen.status < REFUSED and seen.state in (None, "admitted")
+            in_answers += seen.what == "cheat" and let_in and self._is_protected(seen.target or "")
+        return max(in_shop, in_answers)
+
+    def ordered_twice(self) -> int:
+        """Return how many visitors were told of two different orders."""
+        orders: dict[str, set[str]] = defaultdict(set)
+        for seen in self.seen:
+            if seen.order is not None:
+                orders[seen.visitor].add(seen.order)
+        return sum(len(theirs) > 1 for theirs in orders.values())
+
+    def _is_protected(self, target: str) -> bool:
+        """Whether some shop would read ``target`` as a path of the room, however it is spelled."""
+        path = target.partition("?")[0]
+        for _ in range(3):
+            plain = re.sub(r";[^/]*", "", path.replace("\\", "/"))
+            plain = normpath(re.sub("/+", "/", plain)).lower()
+            if plain == self.rules.protected or plain.startswith(f"{self.rules.protected}/"):
+                return True
+            path = unquote(path)
+        return False
+
+
+def _calls(rows: Sequence[Seen]) -> Iterator[_Call]:
+    """Yield between which moments a visitor was called, for each time they were."""
+    told_wait_s: float | None = None
+    called = False
+    for seen in rows:
+        if seen.number is None:
+            continue
+        if seen.state in IN_LINE:
+            told_wait_s, called = seen.sent_s, False
+        elif seen.state in CALLED and not called:
+            # Straight in, without a line, is a call too: whoever stands in the line was passed by it.
+            from_s = seen.sent_s if told_wait_s is None else told_wait_s - VIEW_S
+            yield _Call(seen.number, from_s, seen.answered_s)
+            called = True
+
+
+def _stands(rows: Sequence[Seen], jitter: float) -> list[_Stand]:
+    """Return the times through which a visitor stood in line without a break."""
+    stands: list[_Stand] = []
+    standing = False
+    for seen in rows:
+        if seen.what != "leave" and (seen.status is None or seen.state is None):
+            continue  # says nothing; a leave ends the stand, answered or not
+        if seen.state not in IN_LINE or seen.number is None or seen.told_s is None:
+            standing = False
+            continue
+        due_s = _due_s(seen, seen.told_s, jitter, since_s=seen.sent_s)
+        if standing and seen.number == stands[-1].number and seen.answered_s <= stands[-1].due_s:
+            stands[-1] = replace(stands[-1], asked_s=seen.sent_s, due_s=due_s)
+        else:
+            stands.append(_Stand(seen.number, seen.answered_s, seen.sent_s, due_s))
+        standing = True
+    return stands
+
+
+def _due_s(seen: Seen, told_s: float, jitter: float, since_s: float | None = None) -> float:
+    """Return by when a visitor was to ask again: counted from the answer's arrival, or from ``since_s``."""
+    return (seen.answered_s if since_s is None else since_s) + told_s * (1 + jitter) + SILENCE_S
+
+
+def _may_be_in(seen: Seen) -> bool:
+    """Whether a visitor who saw this may have been let in afterwards: called, or left without an answer."""
+    return seen.state in CALLED or seen.state == "missed" or seen.status is None
+
+
+def _is_order(served: Served) -> bool:
+    return served.method == "POST" and served.path.endswith("/order")
+
+
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Return the spans of one slot without overlaps, so that it is counted once."""
+    joined: list[Span] = []
+    for start_s, end_s in sorted(spans):
+        if joined and start_s <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end_s))
+        else:
+            joined.append((start_s, end_s))
+    return joined
+
+
+def _most_at_once(spans: Iterable[Span]) -> int:
+    """Return how many spans overlap at most; one that ends where another starts does not."""
+    steps = [step for start_s, end_s in spans if end_s > start_s for step in ((start_s, 1), (end_s - CLOCKS_S, -1))]
+    now = most = 0
+    for _, step in sorted(steps):
+        now += step
+        most = max(most, now)
+    return most
+
+
+def _most_in_a_minute(instants_ms: Iterable[int]) -> int:
+    """Return how many instants lie within any 60 s, both ends of which are not the same moment."""
+    ordered = sorted(instants_ms)
+    most = first = 0
+    for count, at_ms in enumerate(ordered, start=1):
+        while ordered[first] <= at_ms - MINUTE_MS:
+            first += 1
+        most = max(most, count - first)
+    return most
+
+
+def _p99(seconds: Sequence[float]) -> float | None:
+    """Return the time within which 99 of 100 were answered; None of nobody."""
+    return sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1] if seconds else None
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            fields: dict[str, Any] = json.loads(line)
+            yield fields
+
+
+def _whole(text: str | None) -> int | None:
+    """Return the number that a header states; None for anything that is none of ours."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,16}", text, re.ASCII) else None

@@ -1,0 +1,361 @@
+"""The demo: the example shop, the waiting room in front of it, and a crowd between the two of them and their promises.
+
+Shop and proxy run as processes of their own, as an operator would start them, on free ports and in a folder that is
+gone afterwards; the crowd comes over real sockets. What came of it is judged by ``waitroom.checker`` from the crowd's
+log and the shop's, never from what the proxy says of itself. Everything that is said while it runs goes to stderr, the
+result to stdout, so that a pipe gets the result alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from waitroom import checker, config, resources
+from waitroom.crowd import Crowd, Place, Plan
+from waitroom.errors import ConfigError, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from waitroom.checker import Verdict
+    from waitroom.crowd import Numbers
+
+VISITORS_MAX = 5_000
+"""More would measure this one process instead of the waiting room."""
+
+STOCK_MAX = 1_000_000
+CAP = 30
+PER_MINUTE = 600
+SESSION_S = 10
+JITTER = 0.3
+
+START_WITHIN_S = 30.0
+STOP_WITHIN_S = 15.0
+FILES_A_VISITOR = 1.5
+"""A connection each, for a few a second one, and what the proxy needs toward the shop."""
+
+FILES_BESIDE = 250
+
+NOWHERE = "http://127.0.0.1:1"
+"""Stands for the shop while its address is not known: the settings are judged first."""
+
+CONFIG = f"""\
+# The demo's room: everyone passes through the line, and everything in it is short, so that a launch takes a minute.
+listen: 127.0.0.1:0
+origin: {{origin}}
+store: "memory:"
+secret_keys_file: keys
+limits: {{{{joins_per_client: null, drain_timeout: 2s}}}}
+rooms:
+  - name: launch
+    match: [{{{{path: /event/}}}}]
+    admission: fixed
+    total_active_users: {CAP}
+    new_users_per_minute: {PER_MINUTE}
+    session_duration: {SESSION_S}s
+    claim_within: 3s
+    always_queue: true
+    refresh: {{{{near: 1s, far: 3s, farthest: 3s, jitter: {JITTER}}}}}
+"""
+
+
+class Child:
+    """A program that we started; it ends with us."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self._process = process
+        self._log = log
+
+    @classmethod
+    async def start(cls, name: str, arguments: Sequence[str], log: Path) -> Child:
+        """Start this Python with ``arguments``, writing everything it says to ``log``."""
+        # Keys of the operator's own are none of the demo's business.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("WAITROOM_")}
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we end them in our order
+            )
+        return cls(name, process, log)
+
+    async def says(self, words: str) -> str:
+        """Return what follows ``words`` in the log, up to a space or a quote. Raises ``StartError``."""
+        give_up_s = time.monotonic() + START_WITHIN_S
+        while time.monotonic() < give_up_s:
+            _, found, rest = self._log.read_text(errors="replace").partition(words)
+            if found and "\n" in rest:
+                return rest.split("\n")[0].split('"')[0].strip()
+            if self._process.returncode is not None:
+                break
+            await asyncio.sleep(0.05)
+        last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
+        raise StartError(f"{self.name} does not start: {''.join(last) or 'it says nothing'}")
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def ended(self) -> None:
+        """Return when it has ended, made to if it takes too long."""
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_WITHIN_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """One run.
+
+    ``stay``: keep shop and proxy up afterwards until Ctrl-C, if a terminal looks on. ``logs``: a folder, empty or not
+    there yet, for everything that is written; without it that goes where it is removed, unless something failed.
+    """
+
+    visitors: int = 500
+    stock: int = 50
+    workers: int = 1
+    seed: int = 1
+    stay: bool = False
+    as_json: bool = False
+    logs: Path | None = None
+
+    async def run(self) -> int:
+        """Return the exit code: 0 when every promise was kept, else 1; 128 and the signal's number when stopped by one.
+
+        Raises ``StartError`` or ``ConfigError`` for what cannot be run.
+        """
+        for option, value, least, most in (
+            ("visitors", self.visitors, 1, VISITORS_MAX),
+            ("stock", self.stock, 0, STOCK_MAX),
+        ):
+            if not least <= value <= most:
+                raise StartError(f"--{option} {value}: write {least} to {most}")
+        loop, task, signals = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
+        assert task is not None
+
+        def end(number: int) -> None:
+            signals.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end, number)
+        folder = Path(tempfile.mkdtemp(prefix="waitroom-demo-")) if self.logs is None else _empty(self.logs)
+        keep = True
+        try:
+            code = await self._run_in(folder)
+            keep = code != 0
+        except asyncio.CancelledError:
+            if not signals:
+                raise
+            keep, code = False, 128 + signals[0]
+        except ConfigError:
+            keep = False
+            raise
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            if keep or self.logs is not None:
+                _say(f"the logs are in {folder}")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+        return code
+
+    async def _run_in(self, folder: Path) -> int:
+        settings = folder / "waitroom.yaml"
+        settings.write_text(CONFIG.format(origin=NOWHERE))
+        config.override(config.load(settings, {}), workers=self.workers)  # judged before anything is started
+        _allow_files(int(self.visitors * FILES_A_VISITOR) + FILES_BESIDE)
+        started_s = time.monotonic()
+        children: list[Child] = []
+        try:
+            shop_url = await self._start_shop(folder, children)
+            settings.write_text(CONFIG.format(origin=shop_url))
+            url = await self._start_proxy(settings, children)
+            _say(f"{self.visitors} visitors come for {self.stock} units; the shop behind the room is {url}/event/")
+            _say("p99 is how long 99 of 100 ordinary shoppers' pages took at most.")
+            verdict = await self._watch(folder, url)
+            seconds = time.monotonic() - started_s
+            sys.stdout.write(_summary(verdict, seconds) if self.as_json else _table(verdict, seconds))
+            sys.stdout.flush()
+            if self.stay and sys.stdout.isatty():
+                await _stay(url)
+        finally:
+            for child in reversed(children):
+                child.terminate()
+            for child in reversed(children):
+                await child.ended()
+        for finding in verdict.findings:
+            if not finding.kept:
+                _say(f"broken: {finding.promise}: {finding.seen}")
+        return 0 if verdict.ok else 1
+
+    async def _start_shop(self, folder: Path, children: list[Child]) -> str:
+        shop = resources.find("examples/shop") / "shop.py"
+        files = ["--database", str(folder / "shop.db"), "--log", str(folder / "shop.jsonl")]
+        arguments = [str(shop), "--listen", "127.0.0.1:0", "--stock", str(self.stock), *files]
+        children.append(await Child.start("the shop", arguments, folder / "shop.out"))
+        return await children[-1].says("listening on ")
+
+    async def _start_proxy(self, settings: Path, children: list[Child]) -> str:
+        arguments = ["-m", "waitroom.cli", "serve", "--config", str(settings), "--log-format", "json"]
+        arguments += ["--workers", str(self.workers)]
+        children.append(await Child.start("the proxy", arguments, settings.with_name("waitroom.jsonl")))
+        return f"http://{await children[-1].says('ready on ')}"
+
+    async def _watch(self, folder: Path, url: str) -> Verdict:
+        """Send the crowd, show what it sees while it lasts, and judge what it and the shop wrote down."""
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        place = Place(host, int(port), jitter=JITTER)
+        with (folder / "crowd.jsonl").open("w", encoding="utf-8") as log:
+            crowd = Crowd(Plan(self.visitors, self.seed), place, log)
+            showing = asyncio.create_task(_show(crowd, self.stock))
+            try:
+                await crowd.play()
+            finally:
+                showing.cancel()
+                await asyncio.gather(showing, return_exceptions=True)
+        rules = checker.Rules(CAP, PER_MINUTE, self.stock, SESSION_S, JITTER)
+        return checker.judge(
+            checker.read_crowd(folder / "crowd.jsonl"), checker.read_shop(folder / "shop.jsonl"), rules
+        )
+
+
+async def _show(crowd: Crowd, stock: int) -> None:
+    """Keep one line up to date on a terminal; elsewhere write one every so often. Ends with the last state shown."""
+    terminal = sys.stderr.isatty()
+    try:
+        while True:
+            await asyncio.sleep(0.2 if terminal else 2.0)
+            _show_once(_state(crowd.numbers(), stock), terminal=terminal)
+    finally:
+        _show_once(_state(crowd.numbers(), stock), terminal=terminal)
+        if terminal:
+            sys.stderr.write("\n")
+
+
+def _show_once(text: str, *, terminal: bool) -> None:
+    if terminal:
+        text = f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K"
+    sys.stderr.write(text if terminal else f"{text}\n")
+    sys.stderr.flush()
+
+
+def _state(seen: Numbers, stock: int) -> str:
+    """Return one line, of 79 characters for a crowd of hundreds: a terminal has 80."""
+    of = len(str(stock))
+    return (
+        f"{seen.elapsed_s:3.0f}s  joined {seen.joined:>3}  waiting {seen.waiting:>3}  inside {seen.inside:>2}/{CAP}"
+        f"  admitted {seen.admitted:>3}  sold {seen.sold:>{of}}/{stock}  p99 {seen.ordinary_p99_s * 1000:>2.0f}ms"
+    )
+
+
+async def _stay(url: str) -> None:
+    """Keep everything up until Ctrl-C, which is the good end here."""
+    _say(f"look around: {url}/event/ is the shop behind the room, {url}/.waitroom/launch/now the line.")
+    _say("Ctrl-C ends it.")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+
+
+def _summary(verdict: Verdict, seconds: float) -> str:
+    p99_s = verdict.ordinary_p99_s
+    summary = {
+        "visitors": verdict.visitors,
+        "joined": verdict.joined,
+        "admitted": verdict.admitted,
+        "orders": verdict.orders,
+        "sold": verdict.sold,
+        "stock": verdict.rules.stock,
+        "overtakings": len(verdict.overtakings),
+        "most_active": verdict.most_active,
+        "cap": verdict.rules.cap,
+        "ordinary": {
+            "served": verdict.ordinary_served,
+            "failed": verdict.ordinary_errors,
+            "p99_s": None if p99_s is None else round(p99_s, 4),
+        },
+        "most_held": verdict.most_held,
+        "most_in_a_minute": verdict.most_in_a_minute,
+        "minute_cap": verdict.rules.per_minute,
+        "numbers_twice": verdict.numbers_twice,
+        "came_back": verdict.came_back,
+        "places_lost": len(verdict.places_lost),
+        "left_standing": verdict.left_standing,
+        "cheats": {"tried": verdict.cheats_tried, "reached_the_shop": verdict.cheats_reached},
+        "unanswered": verdict.unanswered,
+        "seconds": round(seconds, 1),
+        "broken": [f"{finding.promise}: {finding.seen}" for finding in verdict.findings if not finding.kept],
+        "ok": verdict.ok,
+    }
+    return json.dumps(summary) + "\n"
+
+
+def _table(verdict: Verdict, seconds: float) -> str:
+    """Return one row a promise: what was promised, what the logs say, and whether that keeps it."""
+    colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    wide = max(len(finding.promise) for finding in verdict.findings)
+    wider = max(len(finding.seen) for finding in verdict.findings)
+    rule = "-" * (wide + wider + 10)
+    lines = ["", "From the logs of the crowd and of the shop alone:", rule]
+    for finding in verdict.findings:
+        word = "kept" if finding.kept else "BROKEN"
+        if colours:
+            word = f"\x1b[{32 if finding.kept else 31}m{word}\x1b[0m"
+        lines.append(f"{finding.promise:<{wide}}  {finding.seen:<{wider}}  {word}")
+    said = "Every promise was kept" if verdict.ok else "Not every promise was kept"
+    unanswered = f" {verdict.unanswered} requests were never answered." if verdict.unanswered else ""
+    lines += [
+        rule,
+        f"{verdict.visitors} visitors, {verdict.admitted} admitted, {seconds:.0f} s. {said}.{unanswered}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _empty(folder: Path) -> Path:
+    """Make ``folder`` and return it. Raises ``StartError`` when it cannot be, or holds something already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise StartError(f"--logs {folder}: there is something in it; name an empty folder")
+    except OSError as error:
+        raise StartError(f"--logs {folder}: {error.strerror}") from error
+    return folder.resolve()
+
+
+def _allow_files(wanted: int) -> None:
+    """Let us, and those we start, have enough files open. Raises ``StartError`` where that is not allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise StartError(f"{wanted} open files are needed, {hard} are allowed (ulimit -n); take fewer --visitors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
