@@ -20,8 +20,9 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(PYTHON) tools/chromium.py
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
+	$(BIN)/python -m pytest --ignore=tests/core
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .

@@ -146,7 +146,7 @@ BREAKS = [
     Break(
         "P5 an old ticket is nothing after a restart",
         "core/queueing.py",
-        "return now_ms < self._born_ms + int(self.room.ticket_keep_s * 1000)",
+        "return now_ms < self._born_ms + int(kept_s * 1000)",
         "return now_ms < self._born_ms",
         KILLED + "[line-30-7]",
     ),

@@ -13,7 +13,7 @@ class WaitroomError(Exception):
     """The root of the tree."""
 
 
-class InvalidToken(WaitroomError):
+class InvalidToken(WaitroomError):  # noqa: N818 - what it is, as one says it
     """Text that is no token of ours. ``reason`` is one word for logs and metrics, never the text itself."""
 
     def __init__(self, reason: str) -> None:
@@ -58,7 +58,7 @@ class UpstreamError(WaitroomError):
         self.sent = sent
 
 
-class UpstreamTimeout(UpstreamError):
+class UpstreamTimeout(UpstreamError):  # noqa: N818 - as one says it
     """The origin did not answer in time."""
 
     status = 504

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from waitroom.core import gate
-from waitroom.core.inlet import Pace, Pacer
+from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import Claimed, Heard, Joined, JoinRequest
 from waitroom.core.waiting import interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken
@@ -38,9 +38,6 @@ BATCH_MAX = 1_000
 
 BREAKPOINTS_MAX = 64
 """How many points of *people ahead* the shared status carries."""
-
-FILL_S = 10.0
-"""The promised pace counts free slots as if they were filled over this time."""
 
 VISITOR_BYTES = 8
 
@@ -132,6 +129,7 @@ class RoomService:
         self._pace = Pace()
         self.shared_status = b""
         self.shared_etag = b""
+        self._free = 0
         self._note_pace(0.0, 0)
         self._share()
 
@@ -315,20 +313,24 @@ class RoomService:
         return tickets[alive[0]]
 
     def _note_pace(self, elapsed_s: float, called: int) -> None:
-        free = self.room.total_active_users - len(self.view.inside) - len(self.view.turns)
-        promised_per_s = max(0, free) / FILL_S + self.room.total_active_users / self.room.session_duration_s
+        self._free = self.room.total_active_users - len(self.view.inside) - len(self.view.turns)
         self._pace.step(
             elapsed_s,
             called,
-            waiting=self.view.present > 0,
-            promised_per_s=min(self.room.new_users_per_minute / 60, promised_per_s),
+            full=self._free <= 0 and self.view.present > 0,
+            promised_per_s=self.room.total_active_users / self.room.session_duration_s,
         )
 
     def _wait_s(self, ahead: int) -> float | None:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""
-        if self.view.state is RoomState.HELD or not self._pace.per_s:
+        if self.view.state is RoomState.HELD:
             return None
-        return (ahead + 1) / self._pace.per_s
+        return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)
+
+    def _rate_per_minute(self) -> float:
+        """Return the pace at this moment: the cap's while slots are free, else as fast as they come free."""
+        most = float(self.room.new_users_per_minute)
+        return most if self._free > 0 else round(min(most, self._pace.per_s * 60), 1)
 
     def _told_s(self, ahead: int, *, hidden: bool = False, first: bool = False) -> float:
         return interval_s(self._wait_s(ahead), self.room.refresh, hidden=hidden, first=first)
@@ -349,7 +351,7 @@ class RoomService:
             "issued": view.issued,
             "present": view.present,
             "ahead": [[number, view.ahead(number)] for number in points],
-            "rate_per_minute": round(self._pace.per_s * 60, 1),
+            "rate_per_minute": self._rate_per_minute(),
             "refresh": {
                 "near": refresh.near_s,
                 "far": refresh.far_s,

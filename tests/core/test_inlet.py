@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from waitroom.core.inlet import Admissions, Pace, Pacer
+from waitroom.core.inlet import Admissions, Pace, Pacer, expected_wait_s
 
 SEEDS = range(5)
 
@@ -111,7 +111,7 @@ def test_before_anything_was_seen_the_promise_is_told():
     """Who waits first is told what the caps promise."""
     pace = Pace()
     assert pace.per_s == 0
-    pace.step(0.25, 0, waiting=False, promised_per_s=3.0)
+    pace.step(0.25, 0, full=False, promised_per_s=3.0)
     assert pace.per_s == pytest.approx(3.0)
 
 
@@ -119,7 +119,7 @@ def test_what_is_seen_outweighs_what_was_promised():
     """A line promised ten a second that moves at one is told about one after a minute."""
     pace = Pace()
     for _ in range(60):
-        pace.step(1.0, 1, waiting=True, promised_per_s=10.0)
+        pace.step(1.0, 1, full=True, promised_per_s=10.0)
     assert pace.per_s == pytest.approx(1.0, rel=0.2)
 
 
@@ -128,7 +128,7 @@ def test_a_pace_that_quadruples_is_known_within_a_minute():
     pace = Pace()
     for calls in (1, 4):
         for _ in range(61):
-            pace.step(1.0, calls, waiting=True, promised_per_s=1.0)
+            pace.step(1.0, calls, full=True, promised_per_s=1.0)
     assert pace.per_s == pytest.approx(4.0, rel=0.05)
 
 
@@ -136,7 +136,25 @@ def test_time_in_which_nobody_waits_says_nothing():
     """An idle hour does not make the line look slow."""
     pace = Pace()
     for _ in range(60):
-        pace.step(1.0, 2, waiting=True, promised_per_s=2.0)
+        pace.step(1.0, 2, full=True, promised_per_s=2.0)
     before = pace.per_s
-    pace.step(3600.0, 0, waiting=False, promised_per_s=2.0)
+    pace.step(3600.0, 0, full=False, promised_per_s=2.0)
     assert pace.per_s == before
+
+
+def test_free_slots_go_at_the_caps_pace_and_the_rest_as_they_come_free():
+    """Of ten a second with five slots free, the fifth waits half a second; the sixth waits for somebody to leave."""
+    assert expected_wait_s(4, 5, 600, 0.5) == pytest.approx(0.5)
+    assert expected_wait_s(5, 5, 600, 0.5) == pytest.approx(0.5 + 2.0)
+    assert expected_wait_s(9, 0, 600, 0.5) == pytest.approx(20.0)
+    assert expected_wait_s(9, -3, 600, 0.5) == pytest.approx(20.0)
+
+
+def test_nobody_is_told_a_faster_pace_than_the_cap():
+    """However fast slots come free, the cap on new users bounds the pace that is told."""
+    assert expected_wait_s(9, 0, 60, 100.0) == pytest.approx(10.0)
+
+
+def test_where_nothing_comes_free_no_wait_can_be_told():
+    """A pace of nothing is no number of seconds."""
+    assert expected_wait_s(0, 0, 60, 0.0) is None

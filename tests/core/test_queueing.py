@@ -693,7 +693,7 @@ def test_a_snapshot_tells_a_new_number_from_a_number_of_no_one():
     played.join()
     view = played.line.snapshot(played.now_ms)
     assert [view.standing(number) for number in (5, 10 * CHUNK, 10 * CHUNK + 1)] == [NONE, NEW, NONE]
-    played.after(100)
+    played.after(492)
     view = played.line.snapshot(played.now_ms)
     assert [view.standing(number) for number in (5, 10 * CHUNK + 1)] == [GONE, NONE]
 
@@ -818,9 +818,12 @@ def test_a_number_beyond_the_counter_moves_the_counter():
 
 
 def test_tickets_before_the_record_are_adopted_for_ticket_keep():
-    """Once every old ticket has aged, an unknown number is nobody's."""
+    """Once every old ticket has aged, an unknown number is nobody's: kept since the longest silence a page was told."""
     played = Played(room(ticket_keep_s=100), base=1_000_000)
-    played.after(100)
+    played.after(491)
+    assert not played.claim(29).gone
+    played.line.leave(29, played.now_ms)
+    played.after(1)
     assert played.claim(30).gone
     played.hear(31)
     played.line.leave(32, played.now_ms)

@@ -9,7 +9,7 @@ The second hard cap, ``new_users_per_minute``, is kept here in three pieces:
 * ``Admissions`` judges claims: never more than the cap in *any* 60 seconds, and never more than its sixtieth part,
   rounded up, in any second, so that all who were called coming in the same 10 ms do not arrive at the shop together;
 * ``Pacer`` spreads calls evenly and keeps at most a second of unused credit, so that nothing bursts after a pause;
-* ``Pace`` measures how fast the line really moves, which is what people are told.
+* ``Pace`` measures how fast slots really come free, which is what people are told.
 
 Instants are whole milliseconds of store time, given by the caller.
 """
@@ -102,10 +102,11 @@ class Pacer:
 
 
 class Pace:
-    """How fast the line moves: calls a second, over the last minute in which somebody waited.
+    """How fast slots come free: calls a second, over the last minute in which every slot was taken.
 
     Until half a minute has been seen, what the caps promise stands in with the weight of ``PROMISE_S`` seconds: the
-    first people to wait are told something sensible, and what is seen soon outweighs what was promised.
+    first people to wait are told something sensible, and what is seen soon outweighs what was promised. While slots are
+    free the cap on new users alone sets the pace, and nothing is learned.
     """
 
     WINDOW_S = 60.0
@@ -117,10 +118,10 @@ class Pace:
         self._calls = 0
         self._promised_per_s = 0.0
 
-    def step(self, elapsed_s: float, called: int, *, waiting: bool, promised_per_s: float) -> None:
-        """Note one tick. Time in which nobody waited says nothing about the pace and is not counted."""
+    def step(self, elapsed_s: float, called: int, *, full: bool, promised_per_s: float) -> None:
+        """Note one tick. ``full``: every slot was taken and somebody waited; other time says nothing of the pace."""
         self._promised_per_s = promised_per_s
-        if not waiting and not called:
+        if not full:
             return
         self._steps.append((elapsed_s, called))
         self._seconds += elapsed_s
@@ -135,3 +136,15 @@ class Pace:
         """Calls a second; zero only when nothing was seen and nothing is promised."""
         weight_s = self.PROMISE_S if self._seconds < self.WINDOW_S / 2 else 1.0
         return (self._calls + self._promised_per_s * weight_s) / (self._seconds + weight_s)
+
+
+def expected_wait_s(ahead: int, free: int, per_minute: int, freed_per_s: float) -> float | None:
+    """Return the seconds until whoever has ``ahead`` people before them is called; None when it cannot be told.
+
+    The ``free`` slots go as fast as ``per_minute`` allows; after them one goes whenever one comes free.
+    """
+    per_s = per_minute / 60
+    if ahead < free:
+        return (ahead + 1) / per_s
+    freed_per_s = min(per_s, freed_per_s)
+    return None if not freed_per_s else max(0, free) / per_s + (ahead + 1 - max(0, free)) / freed_per_s

@@ -31,7 +31,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from waitroom.core.inlet import Admissions
-from waitroom.core.waiting import OFFER_S, SILENCE_S
+from waitroom.core.waiting import OFFER_S, SILENCE_S, silence_s
 from waitroom.model import QueueingMethod, RoomState
 
 if TYPE_CHECKING:
@@ -502,7 +502,9 @@ class Line:
 
     def _adopts(self, now_ms: int) -> bool:
         """Whether a signed number from before this record may still be somebody's place."""
-        return now_ms < self._born_ms + int(self.room.ticket_keep_s * 1000)
+        # Kept since its holder was last due, which may lie ahead of the birth by the longest silence a page was told.
+        kept_s = silence_s(self.room.refresh.farthest_s, self.room.refresh) + self.room.ticket_keep_s
+        return now_ms < self._born_ms + int(kept_s * 1000)
 
     def _adopt(self, number: int, now_ms: int) -> None:
         """Take in a number that is signed but unknown: a place from before the record was lost."""

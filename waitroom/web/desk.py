@@ -188,7 +188,7 @@ class Desk:
             entry_pass = service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms)
             return self._forward(visit, Forward("pass", entry_pass), self._pass_cookies(visit, entry_pass))
         if not joined.number:
-            return self._turn_away(visit, Refusal.REJECTED)
+            return self._turn_away(visit, Refusal.FULL if told.state is VisitorState.FULL else Refusal.REJECTED)
         ticket = service.ticket_text(service.ticket(joined))
         return self._waiting(visit, told, [self._ticket_cookie(visit, ticket)], form=form)
 
