@@ -139,6 +139,15 @@ async def test_only_a_get_is_sent_again() -> None:
         assert [request.split()[1] for request in seen] == [b"/", b"/order"]
 
 
+async def test_a_connection_closed_while_idle_is_opened_anew() -> None:
+    """What is sent after the other side has closed in good time goes over a new connection, an order too."""
+    async with server(OK, OK, hang_up=True) as (connection, seen):
+        await connection.ask("GET", "/", {})
+        await asyncio.sleep(0.05)
+        assert await connection.ask("POST", "/order", {}) is not None
+    assert len(seen) == 2
+
+
 def test_a_jar_keeps_what_is_set_and_lets_go() -> None:
     """A cookie is sent back as it was set, replaced by one of its name, and gone with Max-Age=0; a jar has an end."""
     jar = Jar()

@@ -41,6 +41,10 @@ PER_MINUTE = 600
 SESSION_S = 10
 JITTER = 0.3
 
+LIMIT_S = 90.0
+LIMIT_A_VISITOR_S = 0.25
+"""A run takes about 0.1 s a visitor; a line that has not ended after this stands still."""
+
 START_WITHIN_S = 30.0
 STOP_WITHIN_S = 15.0
 FILES_A_VISITOR = 1.5
@@ -227,7 +231,8 @@ class Demo:
         host, _, port = url.removeprefix("http://").rpartition(":")
         place = Place(host, int(port), jitter=JITTER)
         with (folder / "crowd.jsonl").open("w", encoding="utf-8") as log:
-            crowd = Crowd(Plan(self.visitors, self.seed), place, log)
+            limit_s = LIMIT_S + self.visitors * LIMIT_A_VISITOR_S
+            crowd = Crowd(Plan(self.visitors, self.seed, limit_s=limit_s), place, log)
             showing = asyncio.create_task(_show(crowd, self.stock))
             try:
                 await crowd.play()

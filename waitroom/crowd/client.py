@@ -1,8 +1,8 @@
 """One HTTP/1.1 connection of one visitor: small, because a crowd has hundreds, and bounded in bytes and time.
 
 An answer is either whole or *unknown*: cut off, too late, too long or garbled, one cannot tell what became of the
-request, so ``ask`` returns None and the connection is dropped. Only a GET that finds its idle connection closed is sent
-once more, for that one was never taken up.
+request, so ``ask`` returns None and the connection is dropped. A connection known to be closed is opened anew; a GET
+that meets the closing on its way is sent once more, anything else is not.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ class Connection:
         message = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
         try:
             async with asyncio.timeout(PATIENCE_S):
+                if self._streams is not None and self._streams[0].at_eof():
+                    self.close()
                 idle = self._streams is not None
                 answer = await self._exchange(method, message)
                 if answer is None and idle and method == "GET":
