@@ -58,10 +58,11 @@ def _make(path: Path) -> str:
             file.write(f"# Waitroom's signing keys, newest last. Whoever has them can make passes.\n{key}\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(beside, path)
-        beside.unlink()
+        try:
+            os.link(beside, path)
+        finally:
+            beside.unlink()
     except FileExistsError:
-        beside.unlink()
         return load(path, {})[-1]
     except OSError as error:
         raise StartError(f"{path}: the signing keys cannot be kept there: {error}") from error

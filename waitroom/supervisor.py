@@ -42,6 +42,9 @@ READY_WITHIN_S = 30.0
 RESTART_S = 1.0
 """Between the death of a worker and the next one, so that one that cannot start does not spin."""
 
+CANNOT_START = 78
+"""A worker's exit code for what only the operator can mend (``EX_CONFIG``); any other is a fault of ours."""
+
 READY = b"r"
 BEAT = b"b"
 LENGTH = struct.Struct("!I")
@@ -73,18 +76,22 @@ def listen(settings: Settings) -> socket.socket:
 
 
 class Supervisor:
-    """Runs one worker on ``sock`` until told to stop."""
+    """Runs one worker on ``sock`` until told to stop. ``silent_s`` is how long a worker may say nothing."""
 
-    def __init__(self, orders: Orders, sock: socket.socket) -> None:
+    def __init__(self, orders: Orders, sock: socket.socket, *, silent_s: float = SILENT_S) -> None:
         self._orders = orders
         self._sock = sock
+        self._silent_s = silent_s
         self._address = Address(*sock.getsockname()[:2])  # the port that was really had, where 0 was asked for
         self._stopping = asyncio.Event()
         self._worker: asyncio.subprocess.Process | None = None
         self._heard_s = 0.0
 
     async def run(self) -> int:
-        """Return the exit code: 0 after a stop that was asked for, 70 when no worker could be started at all."""
+        """Return the exit code: 0 after a stop that was asked for.
+
+        When no worker could be started at all it is 1 if the operator can mend that, and 70 if not.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -97,7 +104,7 @@ class Supervisor:
                 break
             if not ever_ready:
                 logger.error("the worker cannot start; see above", extra={"reason": "worker-start"})
-                return 70
+                return 1 if code == CANNOT_START else 70
             logger.error("the worker ended with %s; starting another", code, extra={"reason": "worker-died"})
             await self._pause(RESTART_S)
         return 0
@@ -128,6 +135,8 @@ class Supervisor:
                     pass_fds=(self._sock.fileno(), theirs.fileno()),
                     start_new_session=True,  # Ctrl-C in a terminal reaches us alone; the worker is told by us
                 )
+            if self._stopping.is_set():  # told to stop while it was being started: it has not been told
+                self._worker.send_signal(signal.SIGTERM)
             watching = asyncio.create_task(self._watch(ours, self._worker))
             try:
                 code = await self._worker.wait()
@@ -144,7 +153,7 @@ class Supervisor:
         await loop.sock_sendall(ours, LENGTH.pack(len(orders)) + orders)
         try:
             while True:
-                patience_s = SILENT_S if self._heard_s else READY_WITHIN_S
+                patience_s = self._silent_s if self._heard_s else READY_WITHIN_S
                 said = await asyncio.wait_for(loop.sock_recv(ours, 4096), patience_s)
                 if not said:
                     return

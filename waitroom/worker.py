@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ import uvloop
 from waitroom import logs
 from waitroom.build import build
 from waitroom.errors import StartError
-from waitroom.supervisor import BACKLOG, BEAT, BEAT_S, READY, read_orders
+from waitroom.supervisor import BACKLOG, BEAT, BEAT_S, CANNOT_START, READY, read_orders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from waitroom.supervisor import Orders
 
 logger = logging.getLogger("waitroom.worker")
+
+
+FILES_BESIDE = 1_280
+"""Open files beside the clients' connections: kept connections to the origin, and those told that there are too many.
+
+How many connections to the origin are in use at once is the shop's pace, not ours; it is far below the crowd's.
+"""
 
 
 class Server(uvicorn.Server):
@@ -86,16 +94,33 @@ async def _end_with_supervisor(control: socket.socket) -> None:
     signal.raise_signal(signal.SIGKILL)
 
 
+def allow_files(wanted: int) -> None:
+    """Let this process have ``wanted`` files open, or as many as it may.
+
+    Most systems start a process with 1,024 although it may have many more. Without this the crowd's connection number
+    1,024 would be refused, and so would the shop's ordinary visitors.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    allowed = wanted if hard == unlimited else min(wanted, hard)
+    if soft != unlimited and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        words = "limits.connections_per_worker needs %d open files, %d are allowed; raise the hard limit (ulimit -Hn)"
+        logger.warning(words, wanted, allowed, extra={"reason": "open-files"})
+
+
 def main() -> int:
     """Run a worker to its end. Return the exit code."""
     listening, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     orders = read_orders(control)
     logs.configure(orders.log_format)
+    allow_files(orders.settings.limits.connections_per_worker + FILES_BESIDE)
     try:
         uvloop.run(serve(orders, listening, control))
     except StartError as error:
         logger.error("%s", error, extra={"reason": "start"})  # noqa: TRY400 - said in one line, without a traceback
-        return 1
+        return CANNOT_START
     return 0
 
 

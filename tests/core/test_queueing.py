@@ -710,6 +710,23 @@ def test_the_silent_ahead_of_serving_are_found_in_every_chunk():
     assert played.line.present == 0
 
 
+def test_a_crowd_that_falls_silent_together_is_passed_over_at_once():
+    """Two chunks of ghosts cost one look each; who came back among them is looked at one by one, and so is the rest."""
+    played = Played(room(total_active_users=1))
+    played.present(2 * CHUNK, told_s=1)
+    [last] = played.present(1)
+    played.now_ms += 2_000
+    assert played.call() == [last]
+    assert played.line.present == 0
+    assert played.line._tally[SILENT] == 2 * CHUNK
+    played.hear(5, last - 1, told_s=1)
+    view = played.line.snapshot(played.now_ms)
+    assert (view.returners, view.late) == ((5, last - 1), (last, last))
+    played.after(2)
+    view = played.line.snapshot(played.now_ms)
+    assert (view.returners, view.late, played.line.present) == ((), (), 0)
+
+
 # -- repeats -----------------------------------------------------------------------------------------------------------
 
 
@@ -730,6 +747,18 @@ def test_a_repeat_of_who_is_inside_tells_the_end_that_is_held():
     end_ms = played.line.renew(1, START_MS, START_MS + 20_000, played.now_ms)
     [again] = played.line.join([JoinRequest("b" * 16, 2, "key")], played.now_ms)
     assert (again.number, again.end_ms) == (1, end_ms)
+
+
+def test_a_repeat_of_who_was_called_and_claimed_is_the_same_admission():
+    """One slot, one pass: the repeat states when the slot was taken, not when the place was."""
+    played = Played(room())
+    [number] = played.join(key="once")
+    played.hear(number)
+    played.now_ms += 1_000
+    played.call()
+    claimed = played.admit(number)
+    [again] = played.line.join([JoinRequest("f" * 16, 2, "once")], played.now_ms)
+    assert (again.number, again.joined_ms, again.end_ms) == (number, claimed.admitted_ms, claimed.end_ms)
 
 
 def test_a_key_whose_place_was_given_up_starts_anew():

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -354,7 +355,12 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 
     An IPv4 address mapped into IPv6 is the IPv4 address it means.
     """
-    found = _ENTRY.fullmatch(text.strip()) if len(text) <= _ENTRY_CHARACTERS_MAX else None
+    return _read(text) if len(text) <= _ENTRY_CHARACTERS_MAX else None
+
+
+@lru_cache(maxsize=4096)  # every request of a connection names the same one, and more than once
+def _read(text: str) -> IPv4Address | IPv6Address | None:
+    found = _ENTRY.fullmatch(text.strip())
     if found is None:
         return None
     try:

@@ -59,6 +59,8 @@ DUE_STEP_MS = 100
 MISSES_MAX = 2
 """After so many offers missed in a row, a place gets none until a person shows up in front of the page."""
 
+_SILENCED = bytes.maketrans(bytes((NEW, WAITING)), bytes((SILENT, SILENT)))
+
 IDEMPOTENCY_MS = 600_000
 IDEMPOTENCY_KEYS_MAX = 100_000
 SILENT_CHUNKS_A_SWEEP = 2
@@ -77,7 +79,8 @@ class JoinRequest:
 class Joined:
     """The number given, and how many are before it.
 
-    ``end_ms`` above zero means admitted at once; ``number`` zero means that nobody is taken into line here.
+    ``end_ms`` above zero means admitted, since ``joined_ms``; ``number`` zero means that nobody is taken into line
+    here.
     """
 
     number: int
@@ -201,8 +204,8 @@ class Line:
         self._misses: dict[int, int] = {}
         self._heap: list[int] = []
         self._in_heap: set[int] = set()
-        self._late: list[int] = []
-        self._late_of: dict[int, int] = {}
+        self._returners: set[int] = set()
+        self._late: dict[int, int] = {}
         self._unseen_returns: set[int] = set()
         self._asks_by_ms = 0
         self._repeats: dict[str, tuple[int, Joined]] = {}
@@ -325,8 +328,8 @@ class Line:
             chunks=dict(self._frozen),
             before=before,
             counted=counted,
-            late=tuple(self._late),
-            returners=tuple(sorted(number for number in self._in_heap if self._at(number) == RETURNER)),
+            late=tuple(self._late.values()),
+            returners=tuple(sorted(self._returners)),
             turns=dict(self._turns),
             inside={number: slot.end_ms for number, slot in self._inside.items()},
             present=self.present,
@@ -402,7 +405,8 @@ class Line:
             del self._repeats[request.idempotency_key]
             return None
         slot = self._inside.get(joined.number)
-        return replace(joined, end_ms=slot.end_ms if slot else 0)
+        # Whoever was admitted meanwhile gets the very pass again, which states the time of the admission.
+        return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms) if slot else replace(joined, end_ms=0)
 
     def _join(self, request: JoinRequest, now_ms: int) -> Joined:
         standby = self._standby(now_ms)
@@ -467,6 +471,7 @@ class Line:
                 self.serving = (following << SHIFT) - 1
                 continue
             last = min(number | MASK, self.issued)
+            self._silence_all(number >> SHIFT, now_step)
             if not chunk.live:
                 self.serving = last
                 continue
@@ -545,13 +550,17 @@ class Line:
             if number in self._unseen_returns:
                 self._unseen_returns.remove(number)
             else:
-                del self._late[bisect_left(self._late, self._late_of.pop(number))]
+                del self._late[number]
         elif old == CALLED:
             del self._turns[number]
         elif old == INSIDE:
             del self._inside[number]
+        if old == RETURNER:
+            self._returners.remove(number)
         if standing in (BACK, RETURNER):
             self._unseen_returns.add(number)
+            if standing == RETURNER:
+                self._returners.add(number)
         elif standing == GONE:
             self._misses.pop(number, None)
 
@@ -559,10 +568,9 @@ class Line:
         """Count who came back for the numbers given out from now on: those before may have been told less already.
 
         Not at the return itself, but with the view that first knows of it; a number given out in between is told its
-        place from the view before.
+        place from the view before. What is added last is the largest, so the values stand in order without sorting.
         """
-        self._late_of.update(dict.fromkeys(self._unseen_returns, self.issued))
-        self._late += [self.issued] * len(self._unseen_returns)
+        self._late.update(dict.fromkeys(self._unseen_returns, self.issued))
         self._unseen_returns.clear()
 
     def _step(self, at_ms: int) -> int:
@@ -582,11 +590,27 @@ class Line:
         for turn in range(min(SILENT_CHUNKS_A_SWEEP, len(ids))):
             chunk_id = ids[(self._silent_cursor + turn) % len(ids)]
             chunk = self._chunks[chunk_id]
+            self._silence_all(chunk_id, now_step)
             if chunk.live:
                 for index, standing in enumerate(bytes(chunk.standing)):
                     if NEW <= standing <= BACK and chunk.due[index] < now_step:
                         self._set((chunk_id << SHIFT) + index, SILENT)
         self._silent_cursor += SILENT_CHUNKS_A_SWEEP
+
+    def _silence_all(self, chunk_id: int, now_step: int) -> None:
+        """Mark everybody waiting in a chunk at once, if all of them are silent.
+
+        A crowd that came together falls silent together; one by one, a hundred thousand would hold everything up.
+        """
+        chunk = self._chunks[chunk_id]
+        if not chunk.live or max(chunk.due) >= now_step or chunk.standing.count(BACK):
+            return
+        for standing in (NEW, WAITING):
+            self._tally[standing] -= chunk.standing.count(standing)
+        self._tally[SILENT] += chunk.live
+        chunk.standing = chunk.standing.translate(_SILENCED)
+        chunk.live = 0
+        self._frozen.pop(chunk_id, None)
 
     def _forget(self, now_ms: int) -> None:
         """Drop a chunk once nobody in it can come back: memory is bounded by who may still matter.

@@ -21,6 +21,7 @@ import re
 from typing import TYPE_CHECKING
 
 from itsdangerous import Signer
+from itsdangerous.signer import SigningAlgorithm
 
 from waitroom.errors import InvalidToken
 from waitroom.model import Pass, Ticket
@@ -44,6 +45,28 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _VISITOR = re.compile(r"[0-9a-f]{16,32}")
 
 
+class _Sha256(SigningAlgorithm):
+    """HMAC with SHA-256 in one call of C, a quarter of what an HMAC object costs."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        """Return the signature of ``value``."""
+        return hmac.digest(key, value, "sha256")
+
+
+class _Signer(Signer):
+    """A signer of itsdangerous' that derives its key once, and not for every token."""
+
+    def __init__(self, secret: str, salt: str) -> None:
+        super().__init__(
+            secret, salt, sep=".", key_derivation="hmac", digest_method=hashlib.sha256, algorithm=_Sha256()
+        )
+        self._derived = super().derive_key()
+
+    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:  # noqa: ARG002 - part of the seam
+        """Return the key that signs, whichever is named: there is one secret to a signer."""
+        return self._derived
+
+
 def key_id(secret: str) -> str:
     """Return the eight letters by which tokens name ``secret``; they tell nothing about it."""
     return hashlib.sha256(b"waitroom key id\0" + secret.encode()).hexdigest()[:8]
@@ -55,16 +78,10 @@ class Keyring:
     def __init__(self, secrets: Sequence[str]) -> None:
         if not secrets:
             raise ValueError("a keyring needs at least one key")
-        self._signers: dict[tuple[str, str], Signer] = {}
+        self._signers: dict[tuple[str, str], _Signer] = {}
         for secret in secrets:
             for kind in (_TICKET, _PASS):
-                self._signers[kind, key_id(secret)] = Signer(
-                    secret,
-                    salt=f"waitroom.{kind}.{_VERSION}",
-                    sep=".",
-                    digest_method=hashlib.sha256,
-                    key_derivation="hmac",
-                )
+                self._signers[kind, key_id(secret)] = _Signer(secret, salt=f"waitroom.{kind}.{_VERSION}")
         self._newest = key_id(secrets[-1])
 
     def sign_ticket(self, ticket: Ticket) -> str:

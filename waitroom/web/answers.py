@@ -1,7 +1,8 @@
 """Our answers: pages, statuses as JSON, refusals, each with the headers that belong to it.
 
-Every one of them is ``no-store`` except what is the same for everybody, says in ``Waitroom-State`` what the visitor is
-told, and carries a cookie only where the request earned one: a place, a claim, a renewal, a leave.
+Every one of them is ``no-store`` except what is the same for everybody, is not for search engines, and carries a cookie
+only where the request earned one: a place, a claim, a renewal, a leave. ``Waitroom-State`` says where the visitor
+stands; on an answer that does not look at that, what the room is doing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from waitroom.web.pages import ClosedView, ErrorView, FullView, Notice, NoticeVi
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from waitroom.core.gate import Refusal
     from waitroom.model import Room
     from waitroom.service import RoomService, Told
     from waitroom.web.messages import Headers
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 RETRY_S = 5
 """When to try again after a refusal that says nothing better: a shop that is down, a prefetch."""
+
+TICKET_COOKIE_S = 7 * 86_400
+"""How long a browser keeps a ticket, whatever comes. The record alone judges when a place is lost: a cookie that ended
+``ticket_keep`` after the join would end a wait that is longer, although its holder was heard all the time."""
+
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+"""``json.dumps`` makes an encoder for every call; waiting visitors ask too often for that."""
 
 _NO_STORE = (b"Cache-Control", b"no-store")
 _HTML = (b"Content-Type", b"text/html; charset=utf-8")
@@ -54,14 +61,27 @@ def cookie(room: Room, token: str, max_age_s: int, *, https: bool) -> tuple[byte
 
 def pass_cookie(service: RoomService, entry_pass: Pass, *, https: bool) -> tuple[bytes, bytes]:
     """Return the cookie of a pass. It outlives the pass by a session, so that an ended one is known for what it was."""
-    left_ms = max(0, entry_pass.end_ms - service.now_ms())
-    max_age_s = left_ms // 1000 + int(service.room.session_duration_s)
+    left_s = max(0, entry_pass.end_ms - service.now_ms()) / 1000
+    max_age_s = math.ceil(left_s + service.room.session_duration_s)
     return cookie(service.room, service.pass_text(entry_pass), max_age_s, https=https)
+
+
+def ticket_cookie(room: Room, ticket: str, *, https: bool) -> tuple[bytes, bytes]:
+    """Return the cookie of a ticket."""
+    return cookie(room, ticket, max(TICKET_COOKIE_S, int(room.ticket_keep_s)), https=https)
 
 
 def text(status: int, words: str, *extra: tuple[bytes, bytes]) -> Reply:
     """Return a short answer for machines and people alike."""
-    return Reply(status, [_TEXT, _NO_STORE, _PLAIN, *extra], f"{words}\n".encode())
+    return Reply(status, [_TEXT, _NO_STORE, _NO_INDEX, _PLAIN, *extra], f"{words}\n".encode())
+
+
+def refused(status: int, words: str, service: RoomService, retry_s: int | None = None) -> Reply:
+    """Return a short answer about a room, for a request that gets nothing there."""
+    reply = text(status, words, _state(service.view.state))
+    if retry_s is not None:
+        reply.headers.append(_retry(retry_s))
+    return reply
 
 
 def told_json(service: RoomService, told: Told, extra: Mapping[str, object], cookies: Headers) -> Reply:
@@ -80,8 +100,8 @@ def told_json(service: RoomService, told: Told, extra: Mapping[str, object], coo
         **extra,
     }
     headers = [_JSON, _NO_STORE, _NO_INDEX, _PLAIN, _state(told.state), *cookies]
-    headers.append((b"Retry-After", b"%d" % math.ceil(told.refresh_s)))
-    return Reply(200, headers, json.dumps(body, separators=(",", ":")).encode())
+    headers.append(_retry(math.ceil(told.refresh_s)))
+    return Reply(200, headers, _ENCODE(body).encode())
 
 
 def shared_status(service: RoomService, etag: bytes | None) -> Reply:
@@ -90,8 +110,10 @@ def shared_status(service: RoomService, etag: bytes | None) -> Reply:
         (b"Cache-Control", b"public, max-age=1"),
         (b"ETag", service.shared_etag),
         (b"Access-Control-Allow-Origin", b"*"),
+        _state(service.view.state),
     ]
-    if etag is not None and service.shared_etag in (part.strip() for part in etag.split(b",")):
+    # Compared weakly: a proxy that compresses on the way marks the tag so.
+    if etag is not None and service.shared_etag in (part.strip().removeprefix(b"W/") for part in etag.split(b",")):
         return Reply(304, headers)
     return Reply(200, [_JSON, *headers, _PLAIN, _NO_INDEX], service.shared_status)
 
@@ -126,7 +148,7 @@ class Answers:
                 jitter=room.refresh.jitter,
             )
         )
-        headers = [*self._headers(told.state), (b"Retry-After", b"%d" % refresh_s), *cookies]
+        headers = [*self._headers(told.state), _retry(refresh_s), *cookies]
         if not scripted:
             headers.append((b"Refresh", b"%d" % refresh_s))
         return Reply(room.queueing_status_code, headers, page)
@@ -135,22 +157,22 @@ class Answers:
         """Return the page for whom the line has no place: 503, and when to try again."""
         retry_s = math.ceil(room.refresh.far_s)
         page = self._pages.full(FullView(page_url, retry_s))
-        return Reply(503, [*self._headers(VisitorState.FULL), (b"Retry-After", b"%d" % retry_s)], page)
+        return Reply(503, [*self._headers(VisitorState.FULL), _retry(retry_s)], page)
 
     def rejected(self, page_url: str) -> Reply:
         """Return the page for whom a room that lets nobody wait has no slot."""
         page = self._pages.closed(ClosedView(page_url))
-        return Reply(503, [*self._headers(VisitorState.REJECTED), (b"Retry-After", b"%d" % RETRY_S)], page)
+        return Reply(503, [*self._headers(VisitorState.REJECTED), _retry(RETRY_S)], page)
 
     def busy(self, page_url: str, retry_s: int) -> Reply:
         """Return the page for an address that took its share of places; it tries again by itself."""
         page = self._pages.notice(NoticeView(Notice.BUSY, page_url, retry_s))
-        return Reply(429, [*self._headers(VisitorState.NONE), (b"Retry-After", b"%d" % retry_s)], page)
+        return Reply(429, [*self._headers(VisitorState.NONE), _retry(retry_s)], page)
 
     def form(self, page_url: str) -> Reply:
         """Return the page for a form from another site: it was not sent, and made no place."""
         page = self._pages.notice(NoticeView(Notice.FORM, page_url))
-        return Reply(429, [*self._headers(VisitorState.NONE), (b"Retry-After", b"%d" % RETRY_S)], page)
+        return Reply(429, [*self._headers(VisitorState.NONE), _retry(RETRY_S)], page)
 
     def left(self, page_url: str, cookies: Headers) -> Reply:
         """Return the page for who gave up the place."""
@@ -161,24 +183,24 @@ class Answers:
         self, status: int, page_url: str, cookies: Headers, *, document: bool, again: bool, place_kept: bool
     ) -> Reply:
         """Return what stands in for a shop that does not answer. ``again``: repeating the request is safe."""
-        retry = (b"Retry-After", b"%d" % RETRY_S)
+        more = [_retry(RETRY_S), *([_state(VisitorState.ADMITTED)] if place_kept else []), *cookies]
         if not document:
-            reply = text(status, "The shop does not answer. Try again in a moment.", retry)
-            reply.headers += cookies
-            return reply
+            return text(status, "The shop does not answer. Try again in a moment.", *more)
         page = self._pages.error(ErrorView(page_url, RETRY_S if again else None, place_kept))
-        return Reply(status, [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, retry, *cookies], page)
+        return Reply(status, [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, *more], page)
 
     @staticmethod
-    def turned_away(refusal: Refusal, room: Room) -> Reply:
+    def turned_away(service: RoomService) -> Reply:
         """Return the refusal for a request that no person looks at."""
+        room = service.room
         join_url = f"/.waitroom/{room.name}/join"
         detail = (
             "This part of the shop has a waiting room. Open the page in a browser to join the line, or POST to "
             "join_url and come back with the ticket."
         )
         body = problem(429, "Waiting room", detail, join_url, RETRY_S)
-        return Reply(429, [_PROBLEM, _NO_STORE, _PLAIN, _state(refusal), (b"Retry-After", b"%d" % RETRY_S)], body)
+        headers = [_PROBLEM, _NO_STORE, _NO_INDEX, _PLAIN, _state(service.view.state), _retry(RETRY_S)]
+        return Reply(429, headers, body)
 
     def _headers(self, state: VisitorState) -> Headers:
         return [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, (b"Referrer-Policy", b"same-origin"), _state(state)]
@@ -186,6 +208,10 @@ class Answers:
 
 def _state(state: str) -> tuple[bytes, bytes]:
     return (b"Waitroom-State", state.encode())
+
+
+def _retry(seconds: int) -> tuple[bytes, bytes]:
+    return (b"Retry-After", b"%d" % seconds)
 
 
 def _plain(seconds: float) -> float:

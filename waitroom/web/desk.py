@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("waitroom.desk")
 
+OWN = b"/.waitroom/"
 IDEMPOTENCY_KEY_CHARS_MAX = 200
 
 _SAFE = (b"GET", b"HEAD")
@@ -87,16 +88,18 @@ class Desk:
 
     def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
         """Return what is to be done with ``request``."""
+        if request.target.startswith(OWN) and (own := own_path(request.target)) is not None:
+            return self._own(request, own)  # what every waiting visitor asks for needs no other readings
         seen = readings(request.target)
         own = own_path(request.target, seen)
         if own is not None:
             return self._own(request, own)
         route = self._router.route(request.host, request.target, request.method.decode("ascii", "replace"), seen)
         if route.room is None:
-            return self._relay(request, "ordinary")
+            return self._relay(request)
         if route.bypassed:
             self._note("bypass", route.room.name)
-            return self._relay(request, "bypass")
+            return self._relay(request, route.room.name)
         return self._enter(request, route)
 
     # -- requests to a room -------------------------------------------------------------------------------------
@@ -171,7 +174,7 @@ class Desk:
                 given = [answers.pass_cookie(service, renewed, https=visit.https)]
             return [*kept, *given]
 
-        return self._relay(visit.request, decision.reason, ours, edit, due, place_kept=entry_pass is not None)
+        return self._relay(visit.request, room.name, ours, edit, due, place_kept=entry_pass is not None)
 
     def _join(self, visit: Visit, *, form: bool) -> Verdict | Awaitable[Verdict]:
         """Give a place, or let straight in; unless this address took its share already."""
@@ -225,10 +228,10 @@ class Desk:
         page_url = self._page_url(visit.request, form=visit.request.method not in _SAFE)
         match refusal:
             case Refusal.PREFETCH:
-                retry = (b"Retry-After", b"%d" % answers.RETRY_S)
-                return answers.text(503, "This page is not made ahead of time; open it.", retry)
+                words = "This page is not made ahead of time; open it."
+                return answers.refused(503, words, visit.service, answers.RETRY_S)
             case Refusal.NOT_A_DOCUMENT:
-                return self._pages.turned_away(refusal, room)
+                return self._pages.turned_away(visit.service)
             case Refusal.CROSS_SITE_FORM:
                 return self._pages.form(page_url)
             case Refusal.FULL:
@@ -245,11 +248,12 @@ class Desk:
         if own.kind in {OwnKind.UNKNOWN, OwnKind.ASSET}:
             return answers.text(404, "There is nothing here.")
         if request.method != method and not (method == b"GET" and request.method == b"HEAD"):
-            return answers.text(405, f"Use {method.decode()}.", (b"Allow", method))
+            allowed = b"POST" if method == b"POST" else b"GET, HEAD"
+            return answers.text(405, f"Use {method.decode()}.", (b"Allow", allowed))
         if own.kind is OwnKind.LIVE:
             return answers.text(200, "ok")
         if own.kind is OwnKind.READY:
-            return answers.text(503, "draining") if self.draining else answers.text(200, "ok")
+            return answers.text(503, "draining", (b"Retry-After", b"1")) if self.draining else answers.text(200, "ok")
         service = self._services.get(own.name)
         if service is None:
             return answers.text(404, "There is no such room.")
@@ -261,7 +265,7 @@ class Desk:
         if visit.by_cookie and policy.same_site(request.fields, request.host) is False:
             # A cookie travels with other sites' forms too: nobody else's page may spend or end a visitor's turn.
             self._note("cross-site", service.room.name, visit.client)
-            return answers.text(403, "Not from another site.")
+            return answers.refused(403, "Not from another site.", service)
         if own.kind is OwnKind.JOIN:
             return self._api_join(visit)
         if own.kind is OwnKind.CLAIM:
@@ -284,22 +288,24 @@ class Desk:
         if carried.ticket is not None:
             text = service.ticket_text(carried.ticket)
             return answers.told_json(service, service.told(carried), {"ticket": text}, [])
+        key = visit.request.fields.get(b"idempotency-key")
+        if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
+            words = f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters."
+            return answers.refused(400, words, service)
         view, room = service.view, service.room
-        if room.max_waiting is not None and view.present >= room.max_waiting and view.state is not RoomState.OPEN:
+        full = room.max_waiting is not None and view.present >= room.max_waiting and view.state is not RoomState.OPEN
+        if full and key is None:  # with a key it may be the repeat of a join that took the last place: the store knows
             return answers.told_json(service, Told(VisitorState.FULL, refresh_s=room.refresh.far_s), {}, [])
         wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
         if wait_s:
             self._note("joins-per-client", room.name, visit.client)
-            retry = (b"Retry-After", b"%d" % math.ceil(wait_s))
-            return answers.text(429, "Too many joins from this address; try again later.", retry)
-        return self._api_joined(visit)
+            words = "Too many joins from this address; try again later."
+            return answers.refused(429, words, service, math.ceil(wait_s))
+        return self._api_joined(visit, None if key is None else key.decode("latin-1"))
 
-    async def _api_joined(self, visit: Visit) -> Reply:
+    async def _api_joined(self, visit: Visit, key: str | None) -> Reply:
         service = visit.service
-        key = visit.request.fields.get(b"idempotency-key")
-        if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
-            return answers.text(400, f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters.")
-        joined, told = await service.join(None if key is None else key.decode("latin-1"))
+        joined, told = await service.join(key)
         if joined.end_ms:
             entry_pass = service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms)
             extra = {"pass": service.pass_text(entry_pass)}
@@ -338,7 +344,7 @@ class Desk:
         await service.leave(visit.carried)
         cookies = [answers.cookie(service.room, "", 0, https=visit.https)] if visit.by_cookie else []
         if visit.document:
-            return self._pages.left(self._page_url(visit.request, form=True), cookies)
+            return self._pages.left(_came_from(visit.request) or "/", cookies)
         return answers.told_json(service, Told(VisitorState.NONE), {}, cookies)
 
     # -- how ----------------------------------------------------------------------------------------------------
@@ -346,14 +352,17 @@ class Desk:
     def _relay(
         self,
         request: Request,
-        reason: str,
+        room: str = "",
         ours: Headers | None = None,
         edit: Callable[[int, Headers], Headers] | None = None,
         cookies: Headers | None = None,
         *,
         place_kept: bool = False,
     ) -> Relay:
-        """Send a request to the origin. ``cookies`` go out even with the page that stands in for a failed origin."""
+        """Send a request to the origin; ``room`` is the name of the one that it passed, if any.
+
+        ``cookies`` go out even with the page that stands in for a failed origin.
+        """
         client, https = policy.client_address(request.headers, request.peer, self._trusted)
         headers = policy.toward_origin(
             request.headers,
@@ -368,7 +377,7 @@ class Desk:
         )
 
         def fallback(error: UpstreamError) -> Reply:
-            self._note(f"origin-{error.reason}", reason, client)
+            self._note(f"origin-{error.reason}", room, client)
             return self._pages.origin_failed(
                 error.status,
                 self._page_url(request, form=request.method not in _SAFE),
@@ -386,15 +395,12 @@ class Desk:
     @staticmethod
     def _page_url(request: Request, *, form: bool) -> str:
         """Return where the page goes at the turn: this URL; for a form, the page it was on if that is of this host."""
-        if form and (referer := request.fields.get(b"referer")) is not None:
-            path = policy.path_on(referer, request.fields.get(b"host", b""))
-            if path is not None:
-                return path.decode("latin-1")
-        return request.target.decode("latin-1")
+        came_from = _came_from(request) if form else None
+        return came_from or request.target.decode("latin-1")
 
     @staticmethod
     def _ticket_cookie(visit: Visit, ticket: str) -> tuple[bytes, bytes]:
-        return answers.cookie(visit.service.room, ticket, int(visit.service.room.ticket_keep_s), https=visit.https)
+        return answers.ticket_cookie(visit.service.room, ticket, https=visit.https)
 
     @staticmethod
     def _pass_cookies(visit: Visit, entry_pass: Pass) -> Headers:
@@ -404,3 +410,9 @@ class Desk:
         """Count what was not simply forwarded, and log it: at most ten lines a second a reason."""
         self.counts[reason, room] += 1
         logger.info("%s", reason, extra={"reason": reason, "room": room, "client": client})
+
+
+def _came_from(request: Request) -> str | None:
+    """Return the path of the page of this host that sent a form; None where nothing says so."""
+    path = policy.path_on(request.fields.get(b"referer", b""), request.fields.get(b"host", b""))
+    return None if path is None else path.decode("latin-1")

@@ -27,7 +27,12 @@ log = logging.getLogger("waitroom.wire")
 
 BUSY = Reply(
     503,
-    [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store"), (b"Retry-After", b"1")],
+    [
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Cache-Control", b"no-store"),
+        (b"Retry-After", b"1"),
+        (b"X-Robots-Tag", b"noindex"),
+    ],
     b"Please try again in a moment.\n",
     close=True,
 )

@@ -65,7 +65,11 @@ _STATUS_TEXT = {
     503: b"Service Unavailable",
     505: b"HTTP Version Not Supported",
 }
-_REFUSAL_HEADERS: Headers = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Cache-Control", b"no-store")]
+_REFUSAL_HEADERS: Headers = [
+    (b"Content-Type", b"text/plain; charset=utf-8"),
+    (b"Cache-Control", b"no-store"),
+    (b"X-Robots-Tag", b"noindex"),
+]
 _RETRY: Headers = [(b"Retry-After", b"5")]
 _RESET = struct.pack("ii", 1, 0)
 
