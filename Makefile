@@ -42,7 +42,7 @@ clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV)/demo.stamp: pyproject.toml
-	$(PYTHON) tools/venv.py $(VENV)
+	$(PYTHON) tools/environment.py $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
