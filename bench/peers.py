@@ -40,6 +40,7 @@ _WAITROOM = """
 listen: 127.0.0.1:{port}
 origin: http://127.0.0.1:{origin}
 store: "memory:"
+admin: {{listen: 127.0.0.1:0}}
 limits: {{joins_per_client: null}}
 rooms:
   - {{name: launch, match: [{{path: /event/}}], always_queue: true, total_active_users: 1, admission: fixed}}

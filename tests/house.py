@@ -164,6 +164,7 @@ class House:
             "listen": f"127.0.0.1:{self.port}",
             "origin": f"http://127.0.0.1:{origin.port}",
             "store": "memory:",
+            "admin": {"listen": "127.0.0.1:0"},
             "limits": {"joins_per_client": None, "drain_timeout": "5s"},
             "rooms": [{**defaults, **room}],
             **config,

@@ -604,7 +604,8 @@ def test_a_mistake_is_said_without_a_traceback(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         busy = tmp_path / "busy.yaml"
-        busy.write_text(f'listen: 127.0.0.1:{taken.getsockname()[1]}\nstore: "memory:"\nrooms: []\n')
+        listen = f"listen: 127.0.0.1:{taken.getsockname()[1]}"
+        busy.write_text(f'{listen}\nadmin: {{listen: 127.0.0.1:0}}\nstore: "memory:"\nrooms: []\n')
         for file, words in ((wrong, "rooms"), (tmp_path / "none.yaml", "none.yaml"), (busy, "cannot listen")):
             command = [sys.executable, "-m", "waitroom.cli", "serve", "--config", str(file)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -19,7 +19,18 @@ from waitroom import config, resources
 from waitroom.config.reading import FILE_BYTES_MAX
 from waitroom.config.shapes import NOTHING, FileShape, LimitsShape, RoomShape
 from waitroom.errors import ConfigError, StartError
-from waitroom.model import Address, PathRule, QueueingMethod, Refresh, Room, Settings, WireLimits
+from waitroom.model import (
+    Address,
+    Admin,
+    PathRule,
+    QueueingMethod,
+    Refresh,
+    Room,
+    Settings,
+    Site,
+    StoreUrl,
+    WireLimits,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOM = "rooms:\n  - name: launch\n    match: [{path: /event/}]\n"
@@ -67,17 +78,24 @@ def room_mistakes(mistakes):
     return lambda lines: mistakes(ROOM + "".join(f"    {line}\n" for line in lines.splitlines()))
 
 
+def defaults(folder):
+    """Return the settings of a file in ``folder`` that says nothing."""
+    return Settings(
+        listen=Address("127.0.0.1", 8080),
+        origin=Address("127.0.0.1", 8000),
+        rooms=(),
+        store=StoreUrl("sqlite", folder / "var/waitroom.db"),
+        secret_keys_file=folder / "var/keys",
+        admin=Admin(Address("127.0.0.1", 9090), folder / "var/admin-token"),
+    )
+
+
 # --- what is accepted -----------------------------------------------------------------------------------------------
 
 
 def test_one_setting_is_enough(load, tmp_path):
-    """What is not written has its default, and the key file stands beside the configuration."""
-    assert load("rooms: []\n") == Settings(
-        listen=Address("127.0.0.1", 8080),
-        origin=Address("127.0.0.1", 8000),
-        rooms=(),
-        secret_keys_file=tmp_path / "var/keys",
-    )
+    """What is not written has its default, and the files stand beside the configuration."""
+    assert load("rooms: []\n") == defaults(tmp_path)
 
 
 def test_a_room_needs_a_name_and_a_match(room):
@@ -89,10 +107,14 @@ def test_everything_written_arrives(load, tmp_path):
     """Each setting ends in the field of the model that bears its name, in that field's unit."""
     loaded = load("""
 listen: "[::1]:0"
-workers: 1
+workers: 64
 origin: https://shop.example
-store: "memory:"
+sites:
+  - {hosts: [shop-b.example, "*.shop-b.example"], origin: http://10.0.0.5}
+  - {hosts: ["[0::1]", "*"], origin: "https://[::1]:8443"}
+store: sqlite:////srv/waitroom.db
 secret_keys_file: /etc/waitroom/keys
+admin: {listen: "[::1]:0", token_file: tokens/admin}
 trusted_proxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.7]
 limits:
   header_bytes: 1KiB
@@ -113,6 +135,7 @@ rooms:
   - name: launch
     match: [{host: "*.shop.example", path: /event/, query: {product_no: "123"}}, {host: "[::1]", path: /now}]
     bypass: [{path: /event/pay/callback, method: POST}]
+    origin: http://event.internal:81
     total_active_users: 3
     new_users_per_minute: 4
     admission: fixed
@@ -134,7 +157,14 @@ rooms:
     assert loaded == Settings(
         listen=Address("::1", 0),
         origin=Address("shop.example", 443, https=True),
+        sites=(
+            Site(("shop-b.example", "*.shop-b.example"), Address("10.0.0.5", 80)),
+            Site(("[::1]", "*"), Address("::1", 8443, https=True)),
+        ),
+        store=StoreUrl("sqlite", Path("/srv/waitroom.db")),
         secret_keys_file=Path("/etc/waitroom/keys"),
+        admin=Admin(Address("::1", 0), tmp_path / "tokens/admin"),
+        workers=64,
         trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"), ip_network("192.0.2.7/32")),
         limits=WireLimits(
             header_bytes=1024,
@@ -160,6 +190,7 @@ rooms:
                     PathRule("/now", "[::1]"),
                 ),
                 bypass=(PathRule("/event/pay/callback", method="POST"),),
+                origin=Address("event.internal", 81),
                 total_active_users=3,
                 new_users_per_minute=4,
                 session_duration_s=10.0,
@@ -181,13 +212,18 @@ rooms:
     )
 
 
+@pytest.mark.parametrize("written", ["memory:", "sqlite:///var/waitroom.db", "sqlite:////srv/waitroom.db"])
+def test_a_store_is_given_back_as_it_was_written(load, written, tmp_path):
+    """Logs name the store as the file does, with the path made absolute."""
+    store = load(f'store: "{written}"\n').store
+    assert str(store) == written.replace("///var", f"///{tmp_path}/var")
+
+
 def test_a_key_that_asks_for_nothing_is_let_through(load):
     """A key that is not built yet may stand there at its default: it asks for nothing."""
-    text = "sites: []\nadmin: {listen: 127.0.0.1:9090, token_file: var/admin-token}\n" + ROOM
-    text += "".join(
+    text = ROOM + "".join(
         f"    {line}\n"
         for line in (
-            "origin: null",
             "checkout: []",
             "admission_floor_per_minute: 0",
             "shared_polls: false",
@@ -230,7 +266,7 @@ def test_every_mistake_at_once(mistakes):
     """A file's mistakes come all together, sorted by line, each saying what is wrong and what would be right."""
     assert mistakes("""\
 listen: 8080
-workers: 3
+workers: 65
 orgin: http://x
 limits:
   header_timeout: 10
@@ -247,8 +283,8 @@ rooms:
     name: b
     name: c
 """) == [
-        "1: listen: `8080` is no address; write host:port, such as 127.0.0.1:8080",
-        "2: workers: `3` is too many: memory: lives in one process; write 1",
+        "1: listen: `8080` is no address; write host:port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for every address",
+        "2: workers: `65` is too large; write 1 to 64",
         "3: orgin: is no setting; write `origin`",
         "5: limits.header_timeout: `10` has no unit; write 10s (or ms, m, h)",
         "6: limits.header_bytes: `32` has no unit; write 32B (or KiB, MiB, GiB)",
@@ -275,7 +311,6 @@ def test_a_mistake_names_its_file(write):
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ("origin: http://other", "4: rooms[0].origin: `origin` is not built yet; remove it"),
         ("checkout: [{path: /x}]", "4: rooms[0].checkout: `checkout` is not built yet; remove it"),
         ("shared_polls: true", "4: rooms[0].shared_polls: `shared_polls` is not built yet; remove it"),
         ("priority: {share: 0.2}", "4: rooms[0].priority: `priority` is not built yet; remove it"),
@@ -314,6 +349,8 @@ def test_what_is_not_built_is_refused_by_name(room_mistakes, lines, expected):
         ("refresh: {jitter: 1.1}", "4: rooms[0].refresh.jitter: `1.1` is too large; write 1 or less"),
         ("refresh: {jitter: 1e999}", "4: rooms[0].refresh.jitter: `inf` stands here; write a number"),
         ("refresh: 2s", "4: rooms[0].refresh: `2s` stands here; write a mapping"),
+        ("origin: event.internal", "4: rooms[0].origin: `event.internal` is no http or https URL"),
+        ("origin: http://127.0.0.1:8080", "4: rooms[0].origin: `127.0.0.1:8080` is where we listen ourselves"),
         ("total_active_users: 0", "4: rooms[0].total_active_users: `0` is too small; write 1 or more"),
         ("total_active_users: 1" + "0" * 5000, "4: rooms[0].total_active_users: `1000"),
         ("total_active_users: 2.0", "4: rooms[0].total_active_users: `2.0` stands here; write a whole number"),
@@ -385,9 +422,25 @@ def test_a_wrong_setting_of_a_room(room_mistakes, lines, start):
         ("origin: 'http://a b'", "origin: `a b` is no host"),
         ("origin: 'http://'", "origin: `` is no host"),
         ("origin: http://127.0.0.1:8080", "origin: `127.0.0.1:8080` is where we listen ourselves"),
-        ("store: sqlite:///var/x.db", 'store: `sqlite:` is not built yet; write "memory:"'),
-        ("store: postgres", 'store: `postgres` is no store; write "memory:"'),
-        ("workers: 0", "workers: `0` is too small"),
+        ("listen: 0.0.0.0:8000", "origin: `127.0.0.1:8000` is where we listen ourselves"),
+        ("store: redis://x", "store: `redis:` is not built yet; write sqlite:///var/waitroom.db"),
+        ("store: postgres", 'store: `postgres` is no store; write sqlite:///var/waitroom.db, or "memory:", in quotes'),
+        ("store: memory", 'store: `memory` is no store; write sqlite:///var/waitroom.db, or "memory:", in quotes'),
+        ("store: null", "store: null is no store"),
+        ("store: ''", "store: `` is no store"),
+        ("store: sqlite://var/x.db", "store: `sqlite:` is followed by 2 slashes; write three before a path relative"),
+        ("store: sqlite:var/x.db", "store: `sqlite:` is followed by no slashes; write three before a path relative"),
+        ("store: sqlite://///srv/x.db", "store: `sqlite:` is followed by 5 slashes; write three before a path"),
+        ("store: 'sqlite:'", "store: `sqlite:` names no file; write sqlite:///var/waitroom.db"),
+        ("store: sqlite:///", "store: `sqlite:` names no file"),
+        ("store: 'sqlite:/// '", "store: `sqlite:` names no file"),
+        ("store: sqlite:///var/", "store: `sqlite:` names no file"),
+        ("store: 'sqlite://:memory:'", 'store: `:memory:` would be forgotten by SQLite at every restart; write "mem'),
+        ("store: 'sqlite:///:memory:'", "store: `:memory:` would be forgotten by SQLite at every restart"),
+        ("store: sqlite:///x.db?mode=ro", "store: has options after its path, and takes none"),
+        ("workers: 0", "workers: `0` is too small; write 1 to 64"),
+        ("workers: '2'", "workers: `2` stands here; write a whole number"),
+        ("{workers: 2, store: 'memory:'}", "workers: `2` is too many: memory: lives in one process; write 1, or store"),
         ("secret_keys_file: ''", "secret_keys_file: is empty; write something such as var/keys"),
         ("secret_keys_file: ' '", "secret_keys_file: is empty"),
         (
@@ -406,8 +459,22 @@ def test_a_wrong_setting_of_a_room(room_mistakes, lines, start):
         ("limits: {header_count: '5'}", "limits.header_count: `5` stands here; write a whole number"),
         ("rooms: null", "rooms: null stands here; write a list"),
         ("rooms: [5]", "rooms[0]: `5` stands here; write a mapping"),
-        ("sites: [{hosts: [a]}]", "sites: `sites` is not built yet; remove it"),
-        ("admin: {listen: 127.0.0.1:1}", "admin: `admin` is not built yet; remove it"),
+        ("sites: null", "sites: null stands here; write a list"),
+        ("sites: [{hosts: [a]}]", "sites[0].origin: is missing; write `origin: http://127.0.0.1:8001`"),
+        ("sites: [{origin: http://a}]", "sites[0].hosts: is missing; write `hosts: [shop-b.example]`"),
+        ("sites: [{hosts: [], origin: http://a}]", "sites[0].hosts: is empty; write something such as [shop-b"),
+        ("sites: [{hosts: a, origin: http://a}]", "sites[0].hosts: `a` stands here; write a list"),
+        ("sites: [{hosts: [5], origin: http://a}]", "sites[0].hosts[0]: `5` is not text to YAML"),
+        ("sites: [{hosts: [A.example], origin: http://a}]", "sites[0].hosts[0]: `A.example` is not what browsers send"),
+        ("sites: [{hosts: ['a:80'], origin: http://a}]", "sites[0].hosts[0]: `a:80` is no host"),
+        ("sites: [{hosts: [a], origin: http://127.0.0.1:8080}]", "sites[0].origin: `127.0.0.1:8080` is where we"),
+        ("sites: [{host: [a], hosts: [b], origin: http://a}]", "sites[0].host: is no setting"),
+        ("admin: 127.0.0.1:1", "admin: `127.0.0.1:1` stands here; write a mapping"),
+        ("admin: {listen: 9090}", "admin.listen: `9090` is no address; write host:port, such as 127.0.0.1:9090"),
+        ("admin: {listen: '0.0.0.0:8080'}", "admin.listen: `0.0.0.0:8080` has the port of `listen`; write another"),
+        ("listen: '[::1]:9090'", "admin.listen: `127.0.0.1:9090` has the port of `listen`; write another"),
+        ("admin: {token_file: ''}", "admin.token_file: is empty; write something such as var/admin-token"),
+        ("admin: {token: x}", "admin.token: is no setting; write `token_file`"),
         ("<<: {workers: 1}", "<<: is no setting"),
     ],
 )
@@ -419,7 +486,14 @@ def test_a_wrong_setting_at_the_top(mistakes, line, start):
 
 
 @pytest.mark.parametrize(
-    "line", ["origin: http://me:hunter2@shop", "origin: me:hunter2@shop", "store: redis://me:hunter2@host"]
+    "line",
+    [
+        "origin: http://me:hunter2@shop",
+        "origin: me:hunter2@shop",
+        "sites: [{hosts: [a], origin: http://me:hunter2@shop}]",
+        "store: redis://me:hunter2@host",
+        "store: sqlite://me:hunter2@host",
+    ],
 )
 def test_a_password_is_never_quoted(mistakes, line):
     """Mistakes end up in logs, so a URL with a password in it is not repeated."""
@@ -441,6 +515,26 @@ rooms:
         "4: rooms[2].cookie.name: `w` is the cookie of the room of line 2 too; write {room} in the name",
         "4: rooms[2].match[0]: the same requests belong to the room of line 2; keep one of the two",
         "6: rooms[4].name: `d` names the room of line 5 too; give each its own name",
+    ]
+
+
+def test_two_sites_that_name_one_host(mistakes):
+    """A host can be one site's only, however it is spelled, even where another mistake stands in the same site."""
+    assert mistakes("""\
+sites:
+  - {hosts: [a.example, a.example, "[::1]", 7], origin: http://a}
+  - {hosts: ["*.a.example", "*", a.example], origin: 5}
+  - {hosts: ["[0::1]", "*"], origin: http://a}
+  - {hosts: 5, origin: http://a}
+  - 5
+""") == [
+        '2: sites[0].hosts[3]: `7` is not text to YAML; write it in quotes, "7"',
+        "3: sites[1].hosts[2]: `a.example` is a host of the site of line 2; keep one of the two",
+        "3: sites[1].origin: `5` is no http or https URL; write http://127.0.0.1:8000",
+        "4: sites[2].hosts[0]: `[0::1]` is a host of the site of line 2; keep one of the two",
+        "4: sites[2].hosts[1]: `*` is a host of the site of line 3; keep one of the two",
+        "5: sites[3].hosts: `5` stands here; write a list, such as []",
+        "6: sites[4]: `5` stands here; write a mapping, such as {name: value}",
     ]
 
 
@@ -511,9 +605,28 @@ def test_the_command_line_goes_before_the_file(load):
     loaded = load("rooms: []\n")
     assert config.override(loaded) == loaded
     assert config.override(loaded, listen="[::1]:0", workers=1).listen == Address("::1", 0)
+    assert config.override(loaded, workers=2).workers == 2
     with pytest.raises(ConfigError) as caught:
-        config.override(loaded, listen="8080", workers=2)
+        config.override(loaded, listen="8080", workers=0)
     assert [mistake.key for mistake in caught.value.mistakes] == ["--listen", "--workers"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"workers": 2}, "--workers: `2` is too many: memory: lives in one process; write 1, or store: sqlite:///"),
+        ({"listen": "127.0.0.1:8000"}, "--listen: `127.0.0.1:8000` is the address of an origin; listen elsewhere"),
+        ({"listen": "0.0.0.0:8001"}, "--listen: `0.0.0.0:8001` is the address of an origin; listen elsewhere"),
+        ({"listen": "[::1]:9090"}, "--listen: `[::1]:9090` has the port of `admin.listen`; write another"),
+    ],
+)
+def test_the_command_line_is_judged_beside_the_file(load, options, expected):
+    """An option that the file's other settings rule out is a mistake, as it would be in the file."""
+    loaded = load('store: "memory:"\n' + ROOM + "    origin: http://127.0.0.1:8001\n")
+    with pytest.raises(ConfigError) as caught:
+        config.override(loaded, **options)
+    (mistake,) = caught.value.mistakes
+    assert f"{mistake.key}: {mistake.message}".startswith(expected)
 
 
 def test_warnings_of_the_door(load):
@@ -526,6 +639,42 @@ def test_warnings_of_the_door(load):
     assert config.warnings(load("listen: 8.8.8.8:1\n")) == []
     (warning,) = config.warnings(load("trusted_proxies: [0.0.0.0/0]\n"))
     assert warning.startswith("trusted_proxies: ")
+
+
+@pytest.mark.parametrize(
+    ("listen", "count"),
+    [("127.0.0.2:0", 0), ("localhost:0", 0), ("'[::1]:0'", 0), ("0.0.0.0:0", 1), ("10.0.0.1:0", 1), ("admin.lan:0", 1)],
+)
+def test_a_warning_of_an_admin_listener_that_others_reach(load, listen, count):
+    """The check says when the operators' listener can be reached from other machines."""
+    found = config.warnings(load(f"limits: {{joins_per_client: null}}\nadmin: {{listen: {listen}}}\n"))
+    assert len(found) == count
+    assert all(warning.startswith("admin.listen: ") for warning in found)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "match", "unreachable"),
+    [
+        ("[a.example]", "{path: /x, host: a.example}", []),
+        ("[a.example]", "{path: /x}", []),
+        ("['*']", "{path: /x, host: a.example}", []),
+        ("['*.a.example']", "{path: /x, host: b.a.example}", []),
+        ("['*.b.a.example']", "{path: /x, host: '*.a.example'}", []),
+        ("['*.example']", "{path: /x, host: '*.a.example'}", []),
+        ("['*.a.example']", "{path: /x, host: a.example}", ["a.example"]),
+        ("[a.example]", "{path: /x, host: '*.a.example'}", ["*.a.example"]),
+        ("[a.example]", "{path: /x, host: a.example}, {path: /x, host: b.example}", ["b.example"]),
+        ("['*.a.example']", "{path: /x, host: xa.example}", ["xa.example"]),
+    ],
+)
+def test_a_warning_of_a_room_that_nobody_can_reach(load, hosts, match, unreachable):
+    """When sites are given, the check says which of a room's hosts no site names; without them it says nothing."""
+    room = f"limits: {{joins_per_client: null}}\nrooms:\n  - {{name: launch, match: [{match}]}}\n"
+    found = config.warnings(load(f"sites: [{{hosts: {hosts}, origin: http://a}}]\n{room}"))
+    words = "is a host that no site names: nobody can reach the room there"
+    expected = [f"rooms.launch: {host} {words}" for host in unreachable]
+    assert [warning for warning in found if "no site" in warning] == expected
+    assert not [warning for warning in config.warnings(load(room)) if "no site" in warning]
 
 
 @pytest.mark.parametrize(
@@ -650,6 +799,8 @@ def written_default(shape, name):
     ("heading", "place"),
     [
         ("## Where we stand", ()),
+        ("## `sites[]`", ("sites", "*")),
+        ("## `admin`", ("admin",)),
         ("## `limits`", ("limits",)),
         ("## `rooms[]`", ("rooms", "*")),
         ("### `match` and `bypass`", ("rooms", "*", "bypass", "*")),
@@ -689,13 +840,7 @@ def test_the_file_holds_every_setting_at_its_default():
     for line in path.read_text().splitlines():
         if re.match(r" *[a-z_]+: \S", line) and line != "rooms: []":
             assert "  # " in line, f"{line} says nothing about itself"
-    loaded = config.load(path)
-    assert loaded == Settings(
-        listen=Address("127.0.0.1", 8080),
-        origin=Address("127.0.0.1", 8000),
-        rooms=(),
-        secret_keys_file=path.parent / "var/keys",
-    )
+    assert config.load(path) == defaults(path.parent)
 
 
 def test_the_room_in_the_file_s_comments_is_the_default(load):

@@ -13,7 +13,7 @@ import pytest
 from house import alive
 
 from waitroom import supervisor
-from waitroom.model import Address, PathRule, Room, Settings, WireLimits
+from waitroom.model import Address, Admin, PathRule, Room, Settings, StoreUrl, WireLimits
 from waitroom.supervisor import Orders, Supervisor, listen
 
 
@@ -24,7 +24,9 @@ def settings(tmp_path):
         listen=Address("127.0.0.1", 0),
         origin=Address("127.0.0.1", 1),
         rooms=(Room("launch", (PathRule("/event/"),)),),
+        store=StoreUrl(),
         secret_keys_file=tmp_path / "keys",
+        admin=Admin(Address("127.0.0.1", 0), tmp_path / "admin-token"),
         limits=WireLimits(drain_timeout_s=1),
     )
 

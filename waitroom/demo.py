@@ -60,6 +60,7 @@ CONFIG = f"""\
 listen: 127.0.0.1:0
 origin: {{origin}}
 store: "memory:"
+admin: {{{{listen: 127.0.0.1:0}}}}
 secret_keys_file: keys
 limits: {{{{joins_per_client: null, drain_timeout: 2s}}}}
 rooms:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotations of what the configuration's shapes hold
+from typing import Literal
 
 Network = IPv4Network | IPv6Network
 
@@ -76,6 +74,20 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """Where an origin listens, or where we do."""
+
+    host: str
+    port: int
+    https: bool = False
+
+    def __str__(self) -> str:
+        """Return it as it would stand in a URL's authority."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class PathRule:
     """One line of ``match`` or ``bypass``.
 
@@ -101,7 +113,10 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A protected part of a site, with its limits. ``None`` for ``max_waiting`` means no limit."""
+    """A protected part of a site, with its limits.
+
+    ``None`` for ``max_waiting`` means no limit, for ``origin`` that the site's own is behind it.
+    """
 
     name: str
     match: tuple[PathRule, ...]
@@ -122,20 +137,35 @@ class Room:
     refresh: Refresh = field(default_factory=Refresh)
     cacheable: bool = False
     cookie_name: str = ""
+    origin: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where an origin listens, or where we do."""
+class Site:
+    """Hosts that share an origin. A host is a name, ``*.name`` for its subdomains, or ``*`` for every one."""
 
-    host: str
-    port: int
-    https: bool = False
+    hosts: tuple[str, ...]
+    origin: Address
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """Where the record is kept. ``path`` is the database's file for ``sqlite``, None for ``memory``."""
+
+    scheme: Literal["memory", "sqlite"] = "memory"
+    path: Path | None = None
 
     def __str__(self) -> str:
-        """Return it as it would stand in a URL's authority."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        """Return it as it is written in a configuration."""
+        return "memory:" if self.path is None else f"{self.scheme}:///{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The operators' own listener, and the file of the token that opens it."""
+
+    listen: Address
+    token_file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +190,20 @@ class WireLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole configuration, checked. Paths are absolute."""
+    """A whole configuration, checked. Paths are absolute. Without ``sites`` every host is served from ``origin``."""
 
     listen: Address
     origin: Address
     rooms: tuple[Room, ...]
+    store: StoreUrl
     secret_keys_file: Path
+    admin: Admin
     workers: int = 1
-    store: str = "memory:"
+    sites: tuple[Site, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     limits: WireLimits = field(default_factory=WireLimits)
+
+    def origins(self) -> frozenset[Address]:
+        """Return every address to which requests may be forwarded."""
+        of_sites = {site.origin for site in self.sites} or {self.origin}
+        return frozenset(of_sites | {room.origin for room in self.rooms if room.origin is not None})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from waitroom.model import Settings
+    from waitroom.model import Address, Settings
 
 __all__ = ["NOT_BUILT", "SHAPES", "load", "override", "schema", "warnings"]
 
@@ -52,13 +52,13 @@ def _of_environment(environ: Mapping[str, str]) -> list[Mistake]:
 
 
 def override(settings: Settings, *, listen: str | None = None, workers: int | None = None) -> Settings:
-    """Return ``settings`` with what the command line says instead, judged by the file's own rules.
+    """Return ``settings`` with what the command line says instead, judged by the file's own rules and beside the file.
 
     Raises :class:`~waitroom.errors.ConfigError` naming the option.
     """
     options: list[tuple[str, object, Callable[[Any], object]]] = [
-        ("listen", listen, values.listening),
-        ("workers", workers, shapes.worker_count),
+        ("listen", listen, lambda given: _listening(given, settings)),
+        ("workers", workers, lambda given: shapes.worker_count(given, settings.store)),
     ]
     changed: dict[str, Any] = {}
     mistakes = []
@@ -70,3 +70,13 @@ def override(settings: Settings, *, listen: str | None = None, workers: int | No
     if mistakes:
         raise ConfigError(mistakes)
     return replace(settings, **changed)
+
+
+def _listening(given: str, settings: Settings) -> Address:
+    address = values.listening(given)
+    for origin in settings.origins():
+        if shapes.is_ours(origin, address):
+            raise ValueError(f"`{address}` is the address of an origin; listen elsewhere")
+    if shapes.share_port(address, settings.admin.listen):
+        raise ValueError(f"`{address}` has the port of `admin.listen`; write another")
+    return address

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from waitroom.config.values import is_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from waitroom.model import PathRule, Room, Settings
+    from waitroom.model import PathRule, Room, Settings, Site
 
 _PAYMENT_WORDS = ("pay", "callback", "webhook", "notify", "notification", "ipn", "checkout")
 
@@ -23,6 +23,10 @@ _PAYMENT_WORDS = ("pay", "callback", "webhook", "notify", "notification", "ipn",
 def _is_near(host: str) -> bool:
     """Tell whether peers at ``host`` may be loopback or private."""
     return ip_address(host).is_private if is_address(host) else host.lower() == "localhost"
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback if is_address(host) else host.lower() == "localhost"
 
 
 def _names_payment(rule: PathRule) -> bool:
@@ -44,9 +48,24 @@ def warnings(settings: Settings) -> list[str]:
             "limits.joins_per_client: not applied to a loopback or private peer while no proxy is trusted; "
             "name the proxy in front in trusted_proxies, or write null",
         )
+    if not _is_loopback(settings.admin.listen.host):
+        found.append("admin.listen: not on loopback: whoever reaches it needs only the token; keep others out")
     for room in settings.rooms:
-        found += [f"rooms.{room.name}: {warning}" for warning in _room_warnings(room)]
+        unnamed = _unnamed_hosts(room, settings.sites)
+        found += [f"rooms.{room.name}: {warning}" for warning in (*_room_warnings(room), *unnamed)]
     return found
+
+
+def _unnamed_hosts(room: Room, sites: Sequence[Site]) -> Iterator[str]:
+    named = [host for site in sites for host in site.hosts]
+    for host in dict.fromkeys(rule.host for rule in room.match):
+        if named and not any(_includes(host, other) or _includes(other, host) for other in named):
+            yield f"{host} is a host that no site names: nobody can reach the room there"
+
+
+def _includes(wide: str, host: str) -> bool:
+    """Tell whether every host that ``host`` stands for is one that ``wide`` stands for."""
+    return wide in ("*", host) or (wide.startswith("*.") and host.endswith(wide[1:]))
 
 
 def _room_warnings(room: Room) -> Iterator[str]:

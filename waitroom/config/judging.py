@@ -8,10 +8,12 @@ operator can act on; an unknown key is answered with the nearest known one, or w
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from waitroom.config import rules, values
 from waitroom.config.reading import Key, Text, key_text
 from waitroom.config.shapes import NOT_BUILT, NOTHING, SHAPES, FileShape, Place
 from waitroom.config.values import SHOWN_CHARS_MAX, kind, shown
@@ -21,12 +23,17 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from waitroom.model import Address
+
 _EXAMPLES = {
     "name": "launch",
     "match": "[{path: /event/}]",
     "path": "/event/",
     "query": '{product_no: "123"}',
     "secret_keys_file": "var/keys",
+    "hosts": "[shop-b.example]",
+    "origin": "http://127.0.0.1:8001",
+    "token_file": "var/admin-token",
 }
 """What could stand where something must."""
 
@@ -35,12 +42,20 @@ def judge(text: Text) -> FileShape | None:
     """Return the shape of the file; every mistake is noted in ``text``, and None is returned where it has no shape."""
     _drop_not_built(text.values, (), text)
     _between_rooms(text.values.get("rooms"), text)
+    _between_sites(text.values.get("sites"), text)
     try:
-        return FileShape.model_validate(text.values)
+        return FileShape.model_validate(text.values, context=_ours(text.values))
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             key: Key = detail["loc"]
             text.wrong(key, _sentence(key, detail))
+    return None
+
+
+def _ours(given: Mapping[str, Any]) -> Address | None:
+    """Return where we listen, so that every origin can be held against it; None while that is wrong itself."""
+    with suppress(ValueError):
+        return values.listening(given.get("listen", FileShape.model_fields["listen"].default))
     return None
 
 
@@ -90,6 +105,21 @@ def _between_rooms(rooms: Any, text: Text) -> None:
         for place, rule in _rules_of(room.get("match")):
             here = ("rooms", index, "match", place)
             claim(rule, index, here, "the same requests belong to", "; keep one of the two")
+
+
+def _between_sites(sites: Any, text: Text) -> None:
+    """Find hosts that two sites name: what is sent to one can go to a single origin."""
+    taken: dict[str, tuple[int, Key]] = {}
+    for index, site in enumerate(sites if isinstance(sites, list) else []):
+        hosts = site.get("hosts") if isinstance(site, dict) else None
+        for place, host in enumerate(hosts if isinstance(hosts, list) else []):
+            here: Key = ("sites", index, "hosts", place)
+            with suppress(ValueError):  # no host at all; its shape says so
+                owner, first = taken.setdefault(rules.host(str(host)), (index, here))
+                if owner != index:
+                    text.wrong(
+                        here, f"{shown(host)} is a host of the site of line {text.line(first)}; keep one of the two"
+                    )
 
 
 def _cookie_of(room: dict[str, Any], name: str) -> str:

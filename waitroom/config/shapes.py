@@ -4,6 +4,7 @@ A default is written as an operator would write it and judged like anything writ
 Schema, ``config/waitroom.yaml`` and ``docs/CONFIG.md`` cannot say different things; ``tests/test_config.py`` reads all
 four. pydantic enforces the shapes and guesses no types. Keys of the contract whose feature is not built yet stand in
 ``NOT_BUILT``: they are refused by name, unless their value asks for nothing. Values not built yet stand at their keys.
+The context of a validation is the address where we listen, or None while that is not known.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
 
 from waitroom.config import rules, values
-from waitroom.config.values import BodySize, Duration, HeaderSize, Rate, Timeout, seconds, shown
-from waitroom.model import Address, Network
+from waitroom.config.values import BodySize, Duration, HeaderSize, Rate, Timeout, seconds
+from waitroom.model import Address, Network, StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PEOPLE_MAX = 10_000_000
 """More people than any line has seen, and far from the bounds of any integer a store keeps."""
+
+WORKERS_MAX = 64
+"""A worker keeps a core busy and has its own connections to the origin; more cores than these serve something else."""
 
 Place = tuple[str, ...]
 """Where keys stand, with ``*`` for any item of a list: ``("rooms", "*")``."""
@@ -39,9 +42,6 @@ NOTHING = object()
 """Equal to no value: such a key always asks for something."""
 
 NOT_BUILT: Mapping[Place, object] = {
-    ("sites",): [],
-    ("admin",): {"listen": "127.0.0.1:9090", "token_file": "var/admin-token"},
-    ("rooms", "*", "origin"): None,
     ("rooms", "*", "checkout"): [],
     ("rooms", "*", "admission_floor_per_minute"): 0,
     ("rooms", "*", "shared_polls"): False,
@@ -83,26 +83,58 @@ def _not_below(other: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def worker_count(value: int) -> int:
-    """Return how many processes serve."""
-    if value != 1:
-        raise ValueError(f"`{value}` is too {'many' if value > 1 else 'few'}: memory: lives in one process; write 1")
+def worker_count(count: int, store: StoreUrl | None) -> int:
+    """Return how many processes serve; ``store`` is None where it is not known."""
+    if not 1 <= count <= WORKERS_MAX:
+        raise ValueError(f"`{count}` is too {'small' if count < 1 else 'large'}; write 1 to {WORKERS_MAX}")
+    if count > 1 and store is not None and store.scheme == "memory":
+        raise ValueError(
+            f"`{count}` is too many: memory: lives in one process; write 1, or store: sqlite:///var/waitroom.db"
+        )
+    return count
+
+
+def _worker_count(value: int, info: ValidationInfo) -> int:
+    return worker_count(value, info.data.get("store"))
+
+
+def is_ours(origin: Address, ours: Address) -> bool:
+    """Tell whether requests sent to ``origin`` would come back to where we listen."""
+    every = ("0.0.0.0", "::", "localhost")  # noqa: S104 - compared, not bound
+    on_loopback = ours.host in every and origin.host in (*every, "127.0.0.1", "::1")
+    return ours.port == origin.port and (ours.host == origin.host or on_loopback)
+
+
+def share_port(one: Address, other: Address) -> bool:
+    """Tell whether two listeners ask for one port; 0 asks for any that is free."""
+    return one.port == other.port != 0
+
+
+def _elsewhere(value: Address, info: ValidationInfo) -> Address:
+    if info.context is not None and is_ours(value, info.context):
+        raise ValueError(f"`{value}` is where we listen ourselves; write the address of the site behind")
     return value
 
 
-def _store(value: str) -> str:
-    if value == "memory:":
-        return value
-    # Only what stands before the colon is quoted: a password may follow.
-    scheme, colon, _ = value.partition(":")
-    if colon and scheme in ("sqlite", "redis", "rediss", "redis+sentinel", "redis+cluster"):
-        raise ValueError(f'`{scheme}:` is not built yet; write "memory:", in quotes')
-    raise ValueError(f'{shown(scheme + colon)} is no store; write "memory:", in quotes')
+def _admin_listening(value: object, info: ValidationInfo) -> Address:
+    address = values.listening(value, "127.0.0.1:9090")
+    if info.context is not None and share_port(address, info.context):
+        raise ValueError(f"`{address}` has the port of `listen`; write another, such as 127.0.0.1:{address.port + 1}")
+    return address
 
 
 _String = WithJsonSchema({"type": "string"})
 _Origin = Annotated[
-    Address, PlainValidator(values.origin), WithJsonSchema({"type": "string", "pattern": "^https?://[^/?#@]+$"})
+    Address,
+    PlainValidator(values.origin),
+    AfterValidator(_elsewhere),
+    WithJsonSchema({"type": "string", "pattern": "^https?://[^/?#@]+$"}),
+]
+_Host = Annotated[str, AfterValidator(rules.host)]
+_WorkerCount = Annotated[
+    int,
+    AfterValidator(_worker_count),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": WORKERS_MAX}),
 ]
 _Network = Annotated[Network, PlainValidator(values.network), _String]
 _Path = Annotated[str, AfterValidator(rules.path)]
@@ -151,7 +183,7 @@ class LimitsShape(Shape):
 class RuleShape(Shape):
     """One line of ``match``: which requests belong to the room."""
 
-    host: Annotated[str, AfterValidator(rules.host)] = _key("*", "A host, *.name for its subdomains, or *.")
+    host: _Host = _key("*", "A host, *.name for its subdomains, or *.")
     path: _Path = Field(
         description="Ending in / it covers all below and itself without the /; else it matches exactly."
     )
@@ -185,6 +217,7 @@ class RoomShape(Shape):
     name: Annotated[str, AfterValidator(rules.room_name)] = Field(description="1 to 40 of a-z, 0-9 and -; unique.")
     match: list[RuleShape] = Field(min_length=1, description="Which requests belong to the room; any rule suffices.")
     bypass: list[BypassShape] = _key([], "Which of them go straight through all the same.")
+    origin: _Origin | None = _key(None, "Where the room's requests are forwarded; null: where its site's are.")
     total_active_users: _Cap = _key(200, "Visitors inside and called, at most, at any time.")
     new_users_per_minute: _Cap = _key(600, "Visitors admitted in any 60 seconds, at most.")
     admission: _Admission = _key("fixed", "How the pace is found; fixed: exactly the ceilings.")
@@ -210,38 +243,49 @@ class RoomShape(Shape):
     cookie: CookieShape = _key({"name": "waitroom_{room}"}, "The cookie that holds the ticket or the pass.")
 
 
+class SiteShape(Shape):
+    """Hosts, and the origin behind them."""
+
+    hosts: list[_Host] = Field(min_length=1, description="Names, *.name for the subdomains of one, or * for any.")
+    origin: _Origin = Field(description="The site behind, where requests to these hosts are forwarded; http or https.")
+
+
+class AdminShape(Shape):
+    """The operators' own listener."""
+
+    listen: Annotated[Address, PlainValidator(_admin_listening), _String] = _key(
+        "127.0.0.1:9090", "Where operators connect, host:port; another port than visitors'."
+    )
+    token_file: str = _key("var/admin-token", "The token that opens it; relative to this file.", pattern=r"\S")
+
+
 class FileShape(Shape):
     """The whole file."""
 
     listen: Annotated[Address, PlainValidator(values.listening), _String] = _key(
         "127.0.0.1:8080", "Where visitors connect, host:port; IPv6 as [::1]:8080."
     )
-    workers: Annotated[int, AfterValidator(worker_count)] = _key(1, "Processes that serve; memory: lives in one.", ge=1)
-    origin: _Origin = _key("http://127.0.0.1:8000", "The site behind, where everything is forwarded; http or https.")
-    store: Annotated[str, AfterValidator(_store)] = _key("memory:", "Where lines are kept; memory: until a restart.")
+    origin: _Origin = _key("http://127.0.0.1:8000", "The site behind, where everything goes unless `sites` are given.")
+    sites: list[SiteShape] = _key([], "Hosts with origins of their own; when given, no other host is served.")
+    store: Annotated[StoreUrl, PlainValidator(values.store), _String] = _key(
+        "sqlite:///var/waitroom.db", "Where lines are kept: a file (sqlite:///), or memory: until a restart."
+    )
+    workers: _WorkerCount = _key(1, "Processes that serve; memory: lives in one.")
     secret_keys_file: str = _key(
         "var/keys", "The signing keys; relative to this file. WAITROOM_SECRET_KEYS goes before it.", pattern=r"\S"
     )
     trusted_proxies: list[_Network] = _key([], "CIDRs of proxies in front whose X-Forwarded-* are believed.")
+    admin: AdminShape = _key(
+        {"listen": "127.0.0.1:9090", "token_file": "var/admin-token"}, "The operators' own listener."
+    )
     limits: LimitsShape = Field(default_factory=LimitsShape, description="Every limit of the wire.")
     rooms: list[RoomShape] = _key([], "The protected parts of the site; everything else is forwarded at once.")
-
-    @field_validator("origin")
-    @classmethod
-    def _not_ourselves(cls, value: Address, info: ValidationInfo) -> Address:
-        ours = info.data.get("listen")
-        if ours is not None and ours.port == value.port and (ours.host == value.host or _on_loopback(ours, value)):
-            raise ValueError(f"`{value}` is where we listen ourselves; write the address of the site behind")
-        return value
-
-
-def _on_loopback(ours: Address, origin: Address) -> bool:
-    every = ("0.0.0.0", "::", "localhost")  # noqa: S104 - compared, not bound
-    return ours.host in every and origin.host in (*every, "127.0.0.1", "::1")
 
 
 SHAPES: Mapping[Place, type[Shape]] = {
     (): FileShape,
+    ("sites", "*"): SiteShape,
+    ("admin",): AdminShape,
     ("limits",): LimitsShape,
     ("rooms", "*"): RoomShape,
     ("rooms", "*", "match", "*"): RuleShape,

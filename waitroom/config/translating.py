@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from waitroom.model import PathRule, QueueingMethod, Refresh, Room, Settings, WireLimits
+from waitroom.model import Admin, PathRule, QueueingMethod, Refresh, Room, Settings, Site, StoreUrl, WireLimits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 def settings(shape: FileShape, folder: Path) -> Settings:
     """Return what the program runs on; relative paths of the file are relative to ``folder``."""
-    rooms = tuple(_room(room) for room in shape.rooms)
-    limits = WireLimits(**_named(WireLimits, shape.limits))
-    proxies, keys = tuple(shape.trusted_proxies), folder / shape.secret_keys_file
-    return Settings(
-        **_named(Settings, shape, rooms=rooms, limits=limits, trusted_proxies=proxies, secret_keys_file=keys)
-    )
+    path = shape.store.path
+    made = {
+        "sites": tuple(Site(tuple(site.hosts), site.origin) for site in shape.sites),
+        "store": StoreUrl(shape.store.scheme, None if path is None else folder / path),
+        "secret_keys_file": folder / shape.secret_keys_file,
+        "trusted_proxies": tuple(shape.trusted_proxies),
+        "admin": Admin(shape.admin.listen, folder / shape.admin.token_file),
+        "limits": WireLimits(**_named(WireLimits, shape.limits)),
+        "rooms": tuple(_room(room) for room in shape.rooms),
+    }
+    return Settings(**_named(Settings, shape, **made))
 
 
 def _room(shape: RoomShape) -> Room:

@@ -1,4 +1,4 @@
-"""Single values as an operator writes them: durations, sizes, rates, addresses, origins, networks.
+"""Single values as an operator writes them: durations, sizes, rates, addresses, origins, stores, networks.
 
 One spelling each. A bare number is refused, since ``30`` may be meant in seconds or in minutes and nothing would tell;
 so is what resolvers and parsers read differently: an IPv6 address without brackets, ``127.1``, a path after an origin.
@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from waitroom.model import Address, Network
+from waitroom.model import Address, Network, StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,11 +149,10 @@ def _port(text: str, least: int, example: str) -> int:
     return int(text)
 
 
-def listening(value: object) -> Address:
+def listening(value: object, example: str = "127.0.0.1:8080, or 0.0.0.0:8080 for every address") -> Address:
     """Return where we listen; port 0 lets the system choose."""
     if not isinstance(value, str):
-        raise ValueError(f"{kind(value)} is no address; write host:port, such as 127.0.0.1:8080")  # noqa: TRY004 - pydantic collects ValueError only
-    example = "127.0.0.1:8080, or 0.0.0.0:8080 for every address"
+        raise ValueError(f"{kind(value)} is no address; write host:port, such as {example}")  # noqa: TRY004 - pydantic collects ValueError only
     host, port = host_and_port(value, example)
     if not port:
         raise ValueError(f"{shown(value)} has no port; write {example}")
@@ -172,6 +172,35 @@ def origin(value: object) -> Address:
     host, port = host_and_port(rest, example)
     default = 443 if scheme == "https" else 80
     return Address(host.lower(), _port(port, 1, example) if port else default, https=scheme == "https")
+
+
+def store(value: object) -> StoreUrl:
+    """Return where the record is kept; a relative path stays as it is written."""
+    file = "sqlite:///var/waitroom.db"
+    text = value if isinstance(value, str) else ""
+    # Only what stands before the colon is quoted: a password may follow.
+    scheme, colon, rest = text.partition(":")
+    if text == "memory:":
+        return StoreUrl()
+    if colon and scheme in ("redis", "rediss", "redis+sentinel", "redis+cluster"):
+        raise ValueError(f"`{scheme}:` is not built yet; write {file}")
+    if not colon or scheme != "sqlite":
+        what = shown(scheme + colon) if text else kind(value)
+        raise ValueError(f'{what} is no store; write {file}, or "memory:", in quotes')
+    path = rest.removeprefix("///")
+    if "?" in rest or "#" in rest:
+        raise ValueError(f"has options after its path, and takes none; write the path alone, such as {file}")
+    if rest.strip("/").startswith(":memory:"):
+        raise ValueError('`:memory:` would be forgotten by SQLite at every restart; write "memory:", in quotes')
+    if not rest.strip("/ ") or path.endswith("/"):
+        raise ValueError(f"`sqlite:` names no file; write {file}")
+    if path == rest or path.startswith("//"):
+        count = len(rest) - len(rest.lstrip("/"))
+        raise ValueError(
+            f"`sqlite:` is followed by {count or 'no'} slashes; "
+            f"write three before a path relative to this file, {file}, or four before an absolute one"
+        )
+    return StoreUrl("sqlite", Path(path))
 
 
 def network(value: object) -> Network:
