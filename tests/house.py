@@ -53,6 +53,7 @@ class RecordingOrigin:
     answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nshop"
     delay_s: float = 0.0
     port: int = 0
+    connections: int = 0
 
     def start(self) -> None:
         """Listen on a free port, in a thread."""
@@ -93,6 +94,7 @@ class RecordingOrigin:
         return [seen.target for seen in self.seen if method in (None, seen.method)]
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")

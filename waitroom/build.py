@@ -27,10 +27,10 @@ from waitroom.web.pages import Pages
 from waitroom.web.wire import check_uvicorn, wire_class
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from waitroom.model import Settings
+    from waitroom.model import Address, Settings
     from waitroom.ports import Store
 
 
@@ -43,7 +43,7 @@ class Parts:
     ticker: Ticker
     desk: Desk
     hall: Hall
-    origin: Origin
+    origins: Mapping[Address, Origin]
 
     def uvicorn_config(self, backlog: int) -> uvicorn.Config:
         """Return the configuration of the server that runs our protocol on its sockets."""
@@ -62,7 +62,8 @@ class Parts:
     async def close(self) -> None:
         """Let go of everything, the last tick taken."""
         await self.ticker.stop()
-        self.origin.close()
+        for origin in self.origins.values():
+            origin.close()
         await self.store.close()
 
 
@@ -75,16 +76,17 @@ async def build(settings: Settings, secret_keys: Sequence[str]) -> Parts:
     services = {
         room.name: RoomService(room, await store.snapshot(room.name), store, keyring, clock) for room in settings.rooms
     }
-    origin = Origin(settings.origin, settings.limits)
+    # One pool an address: rooms and sites that share a shop share its kept connections.
+    origins = {address: Origin(address, settings.limits) for address in settings.origins()}
     limit = JoinLimit(settings.limits.joins_per_client_per_minute, spare_private=not settings.trusted_proxies)
-    desk = Desk(settings, services, origin, Answers(Pages(resources.find("templates"))), limit, clock=clock)
+    desk = Desk(settings, services, origins, Answers(Pages(resources.find("templates"))), limit, clock=clock)
     return Parts(
         settings=settings,
         store=store,
         ticker=Ticker(services.values(), store),
         desk=desk,
         hall=Hall(desk, settings.limits),
-        origin=origin,
+        origins=origins,
     )
 
 

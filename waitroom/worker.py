@@ -33,9 +33,10 @@ logger = logging.getLogger("waitroom.worker")
 
 
 FILES_BESIDE = 1_280
-"""Open files beside the clients' connections: kept connections to the origin, and those told that there are too many.
+"""Open files beside the clients' connections, for each origin: the connections to it that are kept, and some to spare
+for those who are told that there are too many.
 
-How many connections to the origin are in use at once is the shop's pace, not ours; it is far below the crowd's.
+How many connections to an origin are in use at once is the shop's pace, not ours; it is far below the crowd's.
 """
 
 
@@ -115,7 +116,8 @@ def main() -> int:
     listening, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     orders = read_orders(control)
     logs.configure(orders.log_format)
-    allow_files(orders.settings.limits.connections_per_worker + FILES_BESIDE)
+    settings = orders.settings
+    allow_files(settings.limits.connections_per_worker + FILES_BESIDE * len(settings.origins()))
     try:
         uvloop.run(serve(orders, listening, control))
     except StartError as error:

@@ -1,8 +1,8 @@
 """The desk: one request's way from the wire to a verdict.
 
-In this order: a path of ours is answered; a request that no room covers goes to the origin at once; for the others the
-tokens are read, the gate decides, and its decision is carried out. Only a join, a claim and a leave await anything (the
-store); everything else is answered before the wire's callback returns.
+In this order: a host that no site names is refused; a path of ours is answered; a request that no room covers goes to
+the origin at once; for the others the tokens are read, the gate decides, and its decision is carried out. Only a join,
+a claim and a leave await anything (the store); everything else is answered before the wire's callback returns.
 
 Nothing here knows how bytes are framed, and nothing here decides who may enter: that is ``web/wire.py`` and
 ``core/gate.py``.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, assert_never
 from waitroom.core import headers as policy
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
 from waitroom.core.routing import OwnKind, Router, own_path, readings
+from waitroom.core.sites import Sites
 from waitroom.model import Pass, RoomState, Ticket, VisitorState
 from waitroom.service import Carried, Told
 from waitroom.web import answers
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from waitroom.core.queueing import Claimed
     from waitroom.core.routing import OwnPath, Route
     from waitroom.errors import UpstreamError
-    from waitroom.model import Settings
+    from waitroom.model import Address, Settings
     from waitroom.service import RoomService
     from waitroom.upstream import Origin
     from waitroom.web.answers import Answers
@@ -46,6 +47,7 @@ IDEMPOTENCY_KEY_CHARS_MAX = 200
 _SAFE = (b"GET", b"HEAD")
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS", b"TRACE")
 _POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.LEAVE)
+_HEALTH = (OwnKind.LIVE, OwnKind.READY)
 
 
 @dataclass(slots=True)
@@ -62,13 +64,13 @@ class Visit:
 
 
 class Desk:
-    """Answers requests for one worker."""
+    """Answers requests for one worker. ``origins`` has every address that the settings forward to."""
 
     def __init__(
         self,
         settings: Settings,
         services: Mapping[str, RoomService],
-        origin: Origin,
+        origins: Mapping[Address, Origin],
         pages: Answers,
         joins: JoinLimit,
         *,
@@ -77,17 +79,21 @@ class Desk:
         self.draining = False
         self.counts: Counter[tuple[str, str]] = Counter()
         self._services = services
-        self._origin = origin
+        self._origins = origins
         self._pages = pages
         self._joins = joins
         self._clock = clock
         self._trusted = settings.trusted_proxies
+        self._sites = Sites(settings.sites, settings.origin)
+        self._room_origins = {room.name: room.origin for room in settings.rooms}
         self._router = Router(settings.rooms)
         self._cookies = {room.name: answers.cookie_names(room) for room in settings.rooms}
         self._our_cookies: frozenset[bytes] = frozenset().union(*self._cookies.values())
 
     def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
         """Return what is to be done with ``request``."""
+        if self._sites.origin(request.host) is None:
+            return self._misdirected(request)
         if request.target.startswith(OWN) and (own := own_path(request.target)) is not None:
             return self._own(request, own)  # what every waiting visitor asks for needs no other readings
         seen = readings(request.target)
@@ -101,6 +107,15 @@ class Desk:
             self._note("bypass", route.room.name)
             return self._relay(request, route.room.name)
         return self._enter(request, route)
+
+    def _misdirected(self, request: Request) -> Verdict | Awaitable[Verdict]:
+        """Refuse a host that no site names; but whether we are well may be asked by address, as load balancers do."""
+        own = own_path(request.target) if request.target.startswith(OWN) else None
+        if own is not None and own.kind in _HEALTH:
+            return self._own(request, own)
+        client, _ = policy.client_address(request.headers, request.peer, self._trusted)
+        self._note("misdirected", "", client, host=request.host)
+        return answers.text(421, "This host is not served here.")
 
     # -- requests to a room -------------------------------------------------------------------------------------
 
@@ -359,10 +374,11 @@ class Desk:
         *,
         place_kept: bool = False,
     ) -> Relay:
-        """Send a request to the origin; ``room`` is the name of the one that it passed, if any.
+        """Send a request to its origin; ``room`` is the name of the one that it passed, if any.
 
         ``cookies`` go out even with the page that stands in for a failed origin.
         """
+        origin = self._origin(request, room)
         client, https = policy.client_address(request.headers, request.peer, self._trusted)
         headers = policy.toward_origin(
             request.headers,
@@ -377,7 +393,7 @@ class Desk:
         )
 
         def fallback(error: UpstreamError) -> Reply:
-            self._note(f"origin-{error.reason}", room, client)
+            self._note(f"origin-{error.reason}", room, client, origin=str(origin.address))
             return self._pages.origin_failed(
                 error.status,
                 self._page_url(request, form=request.method not in _SAFE),
@@ -387,7 +403,13 @@ class Desk:
                 place_kept=place_kept,
             )
 
-        return Relay(self._origin, headers, edit or self._plain_edit, fallback)
+        return Relay(origin, headers, edit or self._plain_edit, fallback)
+
+    def _origin(self, request: Request, room: str) -> Origin:
+        """Return what is behind the room, or behind the site where the room has no origin of its own."""
+        address = self._room_origins.get(room) or self._sites.origin(request.host)
+        assert address is not None, "a host of no site is refused before anything else"
+        return self._origins[address]
 
     def _plain_edit(self, _: int, headers: Headers) -> Headers:
         return policy.from_origin(headers, self._our_cookies).headers
@@ -406,10 +428,10 @@ class Desk:
     def _pass_cookies(visit: Visit, entry_pass: Pass) -> Headers:
         return [answers.pass_cookie(visit.service, entry_pass, https=visit.https)]
 
-    def _note(self, reason: str, room: str, client: str = "") -> None:
+    def _note(self, reason: str, room: str, client: str = "", **known: str) -> None:
         """Count what was not simply forwarded, and log it: at most ten lines a second a reason."""
         self.counts[reason, room] += 1
-        logger.info("%s", reason, extra={"reason": reason, "room": room, "client": client})
+        logger.info("%s", reason, extra={"reason": reason, "room": room, "client": client, **known})
 
 
 def _came_from(request: Request) -> str | None:

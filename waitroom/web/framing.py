@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 import httptools
@@ -229,7 +230,10 @@ def _judge(
 
 @lru_cache(maxsize=1024)
 def read_host(value: bytes) -> tuple[str, int | None] | None:
-    """Return a Host's name in lower case, without a final dot, and its port; or None when it is impossible."""
+    """Return a Host's name in its one spelling, without a final dot, and its port; or None when it is impossible.
+
+    That is lower case, and an IPv6 address as short as it can be: rules compare hosts letter by letter.
+    """
     value = value.strip(b" \t").lower()
     found = _HOST.fullmatch(value)
     if found is None or len(value) > HOST_BYTES:
@@ -237,7 +241,13 @@ def read_host(value: bytes) -> tuple[str, int | None] | None:
     port = found["port"]
     if port is not None and not 0 < int(port) <= PORT_MAX:
         return None
-    return found["name"].decode("ascii"), None if port is None else int(port)
+    name = found["name"].decode("ascii")
+    if name.startswith("["):
+        try:
+            name = f"[{IPv6Address(name[1:-1])}]"
+        except ValueError:
+            return None
+    return name, None if port is None else int(port)
 
 
 def _origin_form(method: bytes, target: bytes, host: tuple[str, int | None]) -> bytes | None:
