@@ -20,6 +20,7 @@ FLOORS = {
     "upstream": 2,
     "clock": 2,
     "logs": 2,
+    "crashing": 0,
     "keys": 2,
     "service": 3,
     "ticker": 3,
@@ -36,7 +37,19 @@ FLOORS = {
 """Which floor a module or package of ``waitroom`` stands on."""
 
 EDGES = ("store", "upstream")
-PURE = {"__future__", "dataclasses", "typing", "collections", "enum", "re", "math", "bisect", "heapq", "array"} | {
+PURE = {
+    "__future__",
+    "dataclasses",
+    "typing",
+    "collections",
+    "enum",
+    "re",
+    "math",
+    "bisect",
+    "heapq",
+    "array",
+    "struct",
+} | {
     "hashlib",
     "hmac",
     "itsdangerous",

@@ -11,6 +11,7 @@ from rooms import room
 from waitroom.core.queueing import JoinRequest
 from waitroom.core.tokens import Keyring
 from waitroom.model import TICK_S
+from waitroom.ports import Known
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
 from waitroom.testing import FakeClock
@@ -27,12 +28,12 @@ class TroubledStore(MemoryStore):
         self.trouble = None
         self.ticks = []
 
-    async def tick(self, room, noted, budget):
+    async def tick(self, room, known, noted, lead):
         """Note the step; for ``bad`` raise or hang first."""
-        self.ticks.append((room, [heard.number for heard in noted.heard], budget))
+        self.ticks.append((room, [heard.number for heard in noted.heard], lead.budget))
         if room == "bad" and self.trouble is not None:
             await self.trouble()
-        return await super().tick(room, noted, budget)
+        return await super().tick(room, known, noted, lead)
 
 
 async def raises():
@@ -140,11 +141,13 @@ async def test_a_cancelled_tick_loses_nothing(rooms):
 async def test_a_pause_is_not_followed_by_a_burst(rooms):
     """Ten seconds without a step: the next one may call a second's worth, and the one after it no more."""
     clock, store, (_, good), ticker = rooms
-    await store.join("good", [JoinRequest("a" * 16, 100.0)] * 100)
+    await store.join("good", Known(), [JoinRequest("a" * 16, 100.0)] * 100)
     for number in range(1, 101):
         good.hear(number, 1_000.0, visible=True)
     await ticker.step(good)
     clock.advance(10)
+    await ticker.step(good)  # its lease is over: it takes the lead anew, and calls nobody in the same breath
+    assert len(good.view.turns) == 0
     await ticker.step(good)
     assert len(good.view.turns) == 10
     await ticker.step(good)
@@ -178,7 +181,7 @@ async def test_stopping_takes_a_last_step_for_every_room(rooms, caplog):
     bad.hear(1, 10.0, visible=True)
     good.hear(1, 10.0, visible=True)
     await ticker.stop()
-    assert ("good", [1], 0) in store.ticks
+    assert ("good", [1], -1) in store.ticks
     assert [record.room for record in caplog.records] == ["bad"]
     ticks = len(store.ticks)
     await asyncio.sleep(0.01)

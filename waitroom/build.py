@@ -1,11 +1,14 @@
 """The composition root: the only file that knows everybody.
 
-It makes the parts of one worker from settings and keys, and hands each what it needs; nothing below it builds anything
-for itself.
+It makes the parts of one worker, and those of the keeper of the record, from settings and keys, and hands each what it
+needs; nothing below it builds anything for itself.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +17,15 @@ import uvicorn
 from waitroom import resources
 from waitroom.clock import SystemClock
 from waitroom.core.tokens import Keyring
+from waitroom.errors import StartError, StoreAway
+from waitroom.keys import ENVIRONMENT
+from waitroom.model import TICK_S
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
 from waitroom.store.notes import Notes
+from waitroom.store.remote import RemoteStore
+from waitroom.store.serving import StoreServer
+from waitroom.store.sqlite import SqliteStore
 from waitroom.ticker import Ticker
 from waitroom.upstream import Origin
 from waitroom.web.answers import Answers
@@ -27,11 +36,18 @@ from waitroom.web.pages import Pages
 from waitroom.web.wire import check_uvicorn, wire_class
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from waitroom.core.queueing import Snapshot
     from waitroom.model import Address, Settings
     from waitroom.ports import Store
+    from waitroom.store.serving import ConfigurableStore
+
+
+FIRST_VIEW_S = 20.0
+"""How long a worker that starts waits for a record that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +83,19 @@ class Parts:
         await self.store.close()
 
 
-async def build(settings: Settings, secret_keys: Sequence[str]) -> Parts:
-    """Return the parts of a worker. Raises ``StartError`` when one of them cannot be had."""
+async def build(settings: Settings, secret_keys: Sequence[str], store_address: bytes) -> Parts:
+    """Return the parts of a worker, whose record is kept at ``store_address``.
+
+    Raises ``StartError`` when one of them cannot be had.
+    """
     check_uvicorn()
     clock = SystemClock()
-    store = MemoryStore(settings.rooms, clock, Notes(notes_path(settings.secret_keys_file)))
+    store = RemoteStore(store_address)
     keyring = Keyring(secret_keys)
+    worker = f"{os.getpid()}-{os.urandom(4).hex()}"
     services = {
-        room.name: RoomService(room, await store.snapshot(room.name), store, keyring, clock) for room in settings.rooms
+        room.name: RoomService(room, await _first_view(store, room.name), store, keyring, clock, worker=worker)
+        for room in settings.rooms
     }
     # One pool an address: rooms and sites that share a shop share its kept connections.
     origins = {address: Origin(address, settings.limits) for address in settings.origins()}
@@ -88,6 +109,60 @@ async def build(settings: Settings, secret_keys: Sequence[str]) -> Parts:
         hall=Hall(desk, settings.limits),
         origins=origins,
     )
+
+
+async def _first_view(store: Store, room: str) -> Snapshot:
+    """Return the view that a worker begins with. Raises ``StartError`` when the record cannot be had."""
+    give_up_s = time.monotonic() + FIRST_VIEW_S
+    while True:
+        try:
+            return await store.snapshot(room)
+        except StoreAway as error:
+            if time.monotonic() > give_up_s:
+                raise StartError(f"the record of {room} cannot be had: {error}") from error
+            await asyncio.sleep(TICK_S)
+
+
+class Keeper:
+    """The one process that keeps the record: a store, served to the others."""
+
+    def __init__(self, store: ConfigurableStore, server: StoreServer) -> None:
+        self._store = store
+        self._server = server
+
+    async def serve(self) -> None:
+        """Answer until cancelled."""
+        await self._server.start()
+        await asyncio.Event().wait()
+
+    async def configure(self, settings: Settings) -> None:
+        """Go on with other settings."""
+        await self._store.configure(settings.rooms)
+
+    async def close(self) -> None:
+        """Answer nobody any more, and let go of the record."""
+        await self._server.close()
+        await self._store.close()
+
+    def stats(self) -> dict[str, float]:
+        """Return the plain counters of this process."""
+        return {"store_operations_total": self._server.operations}
+
+
+def build_keeper(settings: Settings, listening: socket.socket) -> Keeper:
+    """Return the keeper of the record. Raises ``StartError`` when the record cannot be had.
+
+    With keys from the environment nobody can tell from the missing of a note that a room never ran: it is assumed to.
+    """
+    clock, notes = SystemClock(), Notes(notes_path(settings.secret_keys_file))
+    assume_ran = bool(os.environ.get(ENVIRONMENT, "").strip())
+    store: ConfigurableStore
+    if settings.store.path is None:
+        store = MemoryStore(settings.rooms, clock, notes, assume_ran=assume_ran)
+    else:
+        seal = settings.secret_keys_file.with_name(settings.secret_keys_file.name + ".record")
+        store = SqliteStore(settings.rooms, clock, settings.store.path, notes, seal, assume_ran=assume_ran)
+    return Keeper(store, StoreServer(store, listening))
 
 
 def notes_path(secret_keys_file: Path) -> Path:

@@ -7,6 +7,7 @@ the wall: it steps. Loops at the rim own a clock; everything below them is given
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Protocol
 
 
@@ -19,6 +20,12 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Return seconds since some moment, never running backwards."""
 
+    def boot_s(self) -> float:
+        """Return seconds since the machine's boot, those it slept through counted too; the same in every process."""
+
+    def boot_id(self) -> str:
+        """Return what tells this boot of the machine from every other."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -30,3 +37,14 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Return seconds since boot or so."""
         return time.monotonic()
+
+    def boot_s(self) -> float:
+        """Return seconds since boot."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def boot_id(self) -> str:
+        """Return the kernel's name for this boot; empty where it has none."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            return ""

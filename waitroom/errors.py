@@ -47,6 +47,10 @@ class StartError(WaitroomError):
     """We cannot start: a port taken, a key file unreadable. The operator's to mend; the message says how."""
 
 
+class StoreAway(WaitroomError):  # noqa: N818 - as one says it
+    """The record cannot be reached, or cannot be written. Nothing was promised; asking again later is safe."""
+
+
 class UpstreamError(WaitroomError):
     """The origin failed. ``reason`` is one word for logs; ``sent`` says whether it may have acted on the request."""
 

@@ -15,7 +15,7 @@ from typing import Final
 
 LINES_PER_SECOND = 10
 REASONS_MAX = 1_000
-FIELDS: Final = ("reason", "room", "number", "visitor", "client", "host", "origin", "count")
+FIELDS: Final = ("reason", "room", "number", "visitor", "client", "host", "origin", "why", "count")
 """What a record may carry beside its message."""
 
 

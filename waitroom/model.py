@@ -7,7 +7,7 @@ floats and end in ``_s``; instants are whole milliseconds of *store time* since 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations of what the configuration's shapes hold
@@ -25,6 +25,8 @@ class RoomState(StrEnum):
     OPEN = "open"
     QUEUEING = "queueing"
     HELD = "held"
+    SOLD_OUT = "sold_out"
+    CLOSED = "closed"
     PASSTHROUGH = "passthrough"
 
 
@@ -38,8 +40,10 @@ class VisitorState(StrEnum):
     ADMITTED = "admitted"
     EXPIRED = "expired"
     HELD = "held"
+    SOLD_OUT = "sold_out"
     FULL = "full"
     REJECTED = "rejected"
+    CLOSED = "closed"
 
 
 class QueueingMethod(StrEnum):
@@ -63,7 +67,11 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A signed admission. ``end_ms`` is an end that the store holds, never one a worker made up."""
+    """A signed admission.
+
+    ``end_ms`` is an end that the store holds, never one a worker made up. ``stood_ms`` is for how long the room's clock
+    had stood still by then: what it has stood since moves the end.
+    """
 
     room: str
     generation: int
@@ -71,6 +79,7 @@ class Pass:
     visitor: str
     admitted_ms: int
     end_ms: int
+    stood_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,40 @@ class Room:
     cacheable: bool = False
     cookie_name: str = ""
     origin: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What an operator, or the origin, said over a room's configuration; None: as configured.
+
+    It is kept in the record, so it outlives restarts and reloads, until it is cleared. ``final``: sold out for good.
+    ``stock`` is what the origin last said it has, 0 meaning *sold out for now*; ``stock_version`` orders what it said.
+    """
+
+    queue_all: bool | None = None
+    new_users_per_minute: int | None = None
+    total_active_users: int | None = None
+    queueing_method: QueueingMethod | None = None
+    suspended: bool | None = None
+    closed: bool = False
+    final: bool = False
+    stock: int | None = None
+    stock_version: int = 0
+    message: str | None = None
+
+    def over(self, room: Room) -> Room:
+        """Return ``room`` as it is with what was said over it."""
+        said = {
+            name: value
+            for name in ("queue_all", "new_users_per_minute", "total_active_users", "queueing_method", "suspended")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(room, **said) if said else room
+
+    @property
+    def sold_out(self) -> bool:
+        """Whether there is nothing left, for now or for good."""
+        return self.final or self.stock == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ A waiting visitor is answered from here without the store: their number is signe
 is arithmetic. What has to reach the store is gathered. Who was heard and whose pass was used go with the next tick, all
 in one operation. Joins that arrive while a commit is under way are numbered by the one after it, all together, in order
 of arrival; so are claims.
+
+When the store is away, the last view goes on being true enough: places are told from it, and passes are judged by a
+clock that stands still, as the store's will have stood when it is back. Only who is new, or wants in, has to hear it.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from waitroom.core import gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
-from waitroom.core.queueing import Claimed, Heard, Joined, JoinRequest
+from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.waiting import interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken
 from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
-from waitroom.ports import Noted
+from waitroom.ports import Known, Lead, Noted, Stock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -40,6 +43,22 @@ BREAKPOINTS_MAX = 64
 """How many points of *people ahead* the shared status carries."""
 
 VISITOR_BYTES = 8
+
+AWAY_S = 1.0
+"""After so long without a view the store is away, and the clock of passes and turns stands still."""
+
+AWAY_RETRY_MS = 2_000
+"""When a claim is to be tried again that the store could not be asked for."""
+
+AGAIN_TICKS = 2
+"""What was given up, and is not known to be gone after so many views, is given up once more."""
+
+_STOPPED = {
+    RoomState.HELD: VisitorState.HELD,
+    RoomState.SOLD_OUT: VisitorState.SOLD_OUT,
+    RoomState.CLOSED: VisitorState.CLOSED,
+}
+"""What waiting visitors are told while nobody is called."""
 
 Wish = TypeVar("Wish")
 Outcome = TypeVar("Outcome")
@@ -100,20 +119,33 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The tokens a request carries for this room, as far as they are any good; ``invalid`` lists why others are not."""
+    """The tokens a request carries for this room, as far as they are any good; ``invalid`` lists why others are not.
+
+    ``newer``: one is of a generation that the record lost. It will know it again in a moment; until then nothing may
+    take the token's place.
+    """
 
     ticket: Ticket | None = None
     entry_pass: Pass | None = None
     ended: Pass | None = None
     invalid: tuple[str, ...] = ()
+    newer: bool = False
 
 
 class RoomService:
-    """A room's view, its line's pace, and what is gathered for the store."""
+    """A room's view, its line's pace, and what is gathered for the store.
 
-    def __init__(self, room: Room, view: Snapshot, store: Store, keyring: Keyring, clock: Clock) -> None:
-        self.room = room
+    ``worker`` names this worker among those that may lead. ``room`` is the configuration with what was said over it.
+    """
+
+    def __init__(
+        self, room: Room, view: Snapshot, store: Store, keyring: Keyring, clock: Clock, *, worker: str = "worker"
+    ) -> None:
+        self.room = view.overrides.over(room)
         self.view = view
+        self.term = 0
+        self._configured = room
+        self._worker = worker
         self._store = store
         self._keyring = keyring
         self._clock = clock
@@ -121,10 +153,17 @@ class RoomService:
         self._now_ms = view.at_ms
         self._heard: dict[int, Heard] = {}
         self._used: dict[int, Pass] = {}
-        self._left: set[int] = set()
-        self._unawaited: set[asyncio.Future[None]] = set()
-        self._joins: Batch[JoinRequest, Joined] = Batch(lambda wishes: store.join(room.name, wishes))
-        self._claims: Batch[tuple[int, float], Claimed] = Batch(lambda wishes: store.claim(room.name, wishes))
+        self._left: dict[int, int] = {}
+        self._looked_up: set[int] = set()
+        self._extended: list[tuple[int, int]] = []
+        self._stock: Stock | None = None
+        self._ended: str | None = None
+        self._known = Known(view.generation, view.issued)
+        self._joins: Batch[JoinRequest, Joined] = Batch(lambda wishes: store.join(room.name, self._known, wishes))
+        self._claims: Batch[tuple[int, float], Claimed] = Batch(
+            lambda wishes: store.claim(room.name, self._known, wishes)
+        )
+        self._leaves: Batch[int, None] = Batch(self._leave_all)
         self._pacer = Pacer(view.at_ms)
         self._pace = Pace()
         self.shared_status = b""
@@ -141,6 +180,16 @@ class RoomService:
         self._now_ms = max(self._now_ms, now_ms)
         return self._now_ms
 
+    @property
+    def judged_ms(self) -> int:
+        """The time by which passes and turns are judged: it stands while the room is held, or the store is away."""
+        return self.view.clock_ms(min(self.now_ms(), self.view.at_ms + int(AWAY_S * 1000)))
+
+    @property
+    def away(self) -> bool:
+        """Whether the store has not been heard of for a while."""
+        return self._clock.monotonic_s() - self._view_s > AWAY_S
+
     def read(self, tokens: Iterable[tuple[str, type[Ticket | Pass] | None]]) -> Carried:
         """Judge the texts a request carries. The second of each pair is the only kind it may be, if that is known.
 
@@ -150,7 +199,8 @@ class RoomService:
         entry_pass: Pass | None = None
         ended: Pass | None = None
         invalid: list[str] = []
-        now_ms = self.now_ms()
+        newer = False
+        now_ms = self.judged_ms
         for text, kind in tokens:
             try:
                 token = self._keyring.read(text)
@@ -161,21 +211,29 @@ class RoomService:
                 invalid.append("wrong-kind")
             elif token.room != self.room.name:
                 invalid.append("other-room")
-            elif token.generation != self.view.generation:
-                invalid.append("other-generation")
+            elif token.generation > self.view.generation:
+                newer = True
+                self._know(token.generation, token.number)
+            elif token.generation < self.view.generation:
+                if isinstance(token, Pass) and gate.pass_end_ms(self.view, token, now_ms):
+                    entry_pass = entry_pass or token
+                else:
+                    invalid.append("other-generation")
             elif isinstance(token, Pass):
+                self._know(token.generation, token.number)
                 if token.number not in self._left and gate.pass_end_ms(self.view, token, now_ms):
                     entry_pass = entry_pass or token
                 else:
                     ended = token
             elif token.number not in self._left:
+                self._know(token.generation, token.number)
                 tickets[token.number] = token
         kept = self._keep(tickets, now_ms)
-        return Carried(kept, entry_pass, ended, tuple(invalid))
+        return Carried(kept, entry_pass, ended, tuple(invalid), newer)
 
     def decide(self, shown: gate.Shown) -> gate.Decision:
         """Return the gate's decision, and note a pass that is to slide."""
-        decision = gate.decide(self.room, self.view, shown, self.now_ms())
+        decision = gate.decide(self.room, self.view, shown, self.judged_ms)
         if isinstance(decision, gate.Forward) and decision.renew and decision.entry_pass is not None:
             self._used[decision.entry_pass.number] = decision.entry_pass
         return decision
@@ -185,16 +243,16 @@ class RoomService:
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
         visitor = os.urandom(VISITOR_BYTES).hex()
         joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key))
+        self._know(joined.generation, joined.number)
         if joined.end_ms:
             return joined, Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
         if not joined.number:
-            rejects = self.room.queueing_method is QueueingMethod.REJECT
-            return joined, Told(VisitorState.REJECTED if rejects else VisitorState.FULL)
+            return joined, Told(self._refused())
         if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
             return joined, self.told(Carried(ticket=self.ticket(joined)))
         # This view may not know yet who left; what is shown first must not be less than what it will answer.
         joined = replace(joined, ahead=max(joined.ahead, self.view.ahead(joined.number)))
-        state = VisitorState.HELD if self.view.state is RoomState.HELD else VisitorState.WAITING
+        state = _STOPPED.get(self.view.state, VisitorState.WAITING)
         waits = wait_range(self._wait_s(joined.ahead))
         return joined, Told(state, joined.number, joined.ahead, waits, told_s)
 
@@ -203,15 +261,66 @@ class RoomService:
         told_s = self._told_s(self.view.ahead(ticket.number))
         return await self._claims.add((ticket.number, silence_s(told_s, self.room.refresh)))
 
+    def unclaimed(self, ticket: Ticket) -> Claimed:
+        """Return what a claim comes to while the store is away: nothing yet, and nothing lost."""
+        called = gate.stands(self.view, ticket.number, self.judged_ms) is VisitorState.CALLED
+        return Claimed(ticket.number, retry_ms=AWAY_RETRY_MS, called=called)
+
+    def joined_pass(self, joined: Joined) -> Pass:
+        """Return the pass of somebody who went straight in."""
+        return self.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms, joined.generation)
+
+    def claimed_pass(self, ticket: Ticket, claimed: Claimed) -> Pass:
+        """Return the pass that a ticket was traded for."""
+        return self.entry_pass(ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms, ticket.generation)
+
+    def notes(self) -> list[str]:
+        """Return what an operator would want to know of this room, a line each: none when all is well."""
+        found = []
+        if self.away:
+            found.append(f"{self.room.name}: the store is away; places and passes hold, nobody new is let in")
+        if (rolls_s := (self.view.rolls_until_ms - self.now_ms()) / 1000) > 0:
+            found.append(f"{self.room.name}: calling the roll; nobody is called for {math.ceil(rolls_s)} s")
+        return found
+
     async def leave(self, carried: Carried) -> None:
         """Give up the place and the pass."""
-        numbers = {token.number for token in (carried.ticket, carried.entry_pass) if token is not None}
-        self._left |= numbers
-        await self._store.leave(self.room.name, sorted(numbers))
+        numbers = [token.number for token in (carried.ticket, carried.entry_pass) if token is not None]
+        await asyncio.gather(*(self._give_up(number) for number in numbers))
+
+    async def look_up(self, ended: Pass) -> Pass | None:
+        """Return a pass that ended less than a session ago with the later end that the record may hold; once a tick."""
+        session_ms = int(self.room.session_duration_s * 1000)
+        if ended.number in self._left or ended.number in self._looked_up or self.judged_ms > ended.end_ms + session_ms:
+            return None
+        self._looked_up.add(ended.number)
+        [end_ms] = await self._store.look_up(self.room.name, self._known, [ended])
+        return replace(ended, end_ms=end_ms) if end_ms > self.judged_ms else None
+
+    # -- what the origin says -----------------------------------------------------------------------------------
+
+    def revoke(self, entry_pass: Pass) -> None:
+        """End a pass: here at once, on every other worker within a tick."""
+        self._give_up(entry_pass.number)
+
+    def extend(self, entry_pass: Pass, by_ms: int) -> None:
+        """Add to a session with the next tick."""
+        self._extended.append((entry_pass.number, by_ms))
+
+    def say_stock(self, stock: Stock) -> None:
+        """Note what is left, to be told to everyone with the next tick."""
+        if self._stock is None or stock.version is None or stock.version >= (self._stock.version or 0):
+            self._stock = stock
+
+    def end_line(self, why: str) -> None:
+        """End the line with the next tick: ``sold-out`` for good, or ``close``."""
+        self._ended = why
+
+    # -- what visitors are told ---------------------------------------------------------------------------------
 
     def told(self, carried: Carried, *, hidden: bool = False) -> Told:
         """Return where a visitor stands; whoever waits is heard by asking."""
-        now_ms = self.now_ms()
+        now_ms = self.judged_ms
         if carried.entry_pass is not None:
             end_ms = gate.pass_end_ms(self.view, carried.entry_pass, now_ms)
             return Told(VisitorState.ADMITTED, carried.entry_pass.number, pass_until=end_ms)
@@ -223,7 +332,7 @@ class RoomService:
             return Told(state)
         if state is VisitorState.ADMITTED:
             return Told(state, number, pass_until=self.view.inside[number])
-        if state is VisitorState.CALLED:
+        if state is VisitorState.CALLED and self.view.state is not RoomState.CLOSED and not self.view.overrides.final:
             told_s = self._told_s(0, hidden=hidden)
             self.hear(number, told_s, visible=not hidden)
             return Told(state, number, 0, (0, 0), told_s, claim_by=self.view.turns[number])
@@ -238,8 +347,7 @@ class RoomService:
         told_s = self._told_s(ahead, hidden=hidden)
         told_s = math.ceil(told_s) if whole else told_s
         self.hear(number, told_s, visible=not hidden)
-        if self.view.state is RoomState.HELD:
-            state = VisitorState.HELD
+        state = _STOPPED.get(self.view.state, state)
         return Told(state, number, ahead, wait_range(self._wait_s(ahead)), told_s)
 
     def hear(self, number: int, told_s: float, *, visible: bool) -> None:
@@ -250,15 +358,18 @@ class RoomService:
 
     def ticket(self, joined: Joined) -> Ticket:
         """Return the ticket of a place."""
-        return Ticket(self.room.name, self.view.generation, joined.number, joined.visitor, joined.joined_ms)
+        return Ticket(self.room.name, joined.generation, joined.number, joined.visitor, joined.joined_ms)
 
     def ticket_text(self, ticket: Ticket) -> str:
         """Return a ticket as the visitor carries it."""
         return self._keyring.sign_ticket(ticket)
 
-    def entry_pass(self, number: int, visitor: str, admitted_ms: int, end_ms: int) -> Pass:
-        """Return the pass for an end that the store holds."""
-        return Pass(self.room.name, self.view.generation, number, visitor, admitted_ms, end_ms)
+    def entry_pass(
+        self, number: int, visitor: str, admitted_ms: int, end_ms: int, generation: int | None = None
+    ) -> Pass:
+        """Return the pass for an end that the store holds; ``generation`` None is the view's."""
+        generation = self.view.generation if generation is None else generation
+        return Pass(self.room.name, generation, number, visitor, admitted_ms, end_ms, self.view.stood_ms)
 
     def pass_text(self, entry_pass: Pass) -> str:
         """Return a pass as the visitor carries it."""
@@ -266,15 +377,20 @@ class RoomService:
 
     def renewed(self, entry_pass: Pass) -> Pass | None:
         """Return the pass with the later end that the store holds, or None when it holds no later one."""
+        if entry_pass.generation != self.view.generation or entry_pass.number in self._left:
+            return None
         end_ms = self.view.inside.get(entry_pass.number, 0)
-        return replace(entry_pass, end_ms=end_ms) if end_ms > entry_pass.end_ms else None
+        later = end_ms > gate.stated_end_ms(self.view, entry_pass)
+        return replace(entry_pass, end_ms=end_ms, stood_ms=self.view.stood_ms) if later else None
 
     # -- for the ticker -----------------------------------------------------------------------------------------
 
     def take_noted(self) -> Noted:
         """Return what was gathered since the last tick, and begin anew."""
-        noted = Noted(list(self._heard.values()), list(self._used.values()))
-        self._heard, self._used = {}, {}
+        noted = Noted(
+            list(self._heard.values()), list(self._used.values()), tuple(self._extended), self._stock, self._ended
+        )
+        self._heard, self._used, self._extended, self._stock, self._ended = {}, {}, [], None, None
         return noted
 
     def put_back(self, noted: Noted) -> None:
@@ -283,19 +399,40 @@ class RoomService:
             newer = self._heard.get(heard.number, heard)
             self._heard[heard.number] = replace(newer, visible=newer.visible or heard.visible)
         self._used = {used.number: used for used in noted.used} | self._used
+        self._extended = [*noted.extended, *self._extended]
+        newer_stock, self._stock = self._stock, noted.stock
+        if newer_stock is not None:
+            self.say_stock(newer_stock)
+        self._ended = self._ended or noted.ended
 
-    def budget(self) -> int:
-        """Return how many the pace allows to call now."""
-        return self._pacer.credit(self.now_ms(), self.room.new_users_per_minute)
+    @property
+    def known(self) -> Known:
+        """The largest generation and number that were issued or seen here."""
+        return self._known
+
+    def lead(self) -> Lead:
+        """Return this worker's bid to call as many as the pace allows."""
+        budget = self._pacer.credit(self.now_ms(), self.room.new_users_per_minute)
+        return Lead(self._worker, self.term, self.view.serving, budget)
+
+    def resign(self) -> Lead:
+        """Return the word that this worker leads no longer."""
+        return Lead(self._worker, self.term, self.view.serving, -1)
 
     def take(self, ticked: Ticked) -> None:
         """Replace the view by the one after a tick."""
-        elapsed_s = max(0, ticked.snapshot.at_ms - self.view.at_ms) / 1000
+        before, view = self.view, ticked.snapshot
+        elapsed_s = max(0, view.at_ms - before.at_ms) / 1000
         self._pacer.spend(len(ticked.called))
-        self.view = ticked.snapshot
+        self.term = ticked.term
+        self.view = view
         self._view_s = self._clock.monotonic_s()
-        self._left.clear()
-        self._note_pace(elapsed_s, len(ticked.called))
+        if view.overrides != before.overrides:
+            self.room = view.overrides.over(self._configured)
+        self._know(view.generation, view.issued)
+        self._looked_up.clear()
+        self._watch_left(view, same=view.generation == before.generation)
+        self._note_pace(elapsed_s, max(0, view.calls - before.calls))
         self._share()
 
     # -- how ----------------------------------------------------------------------------------------------------
@@ -305,15 +442,43 @@ class RoomService:
         alive = sorted(number for number in tickets if gate.stands(self.view, number, now_ms) is not VisitorState.NONE)
         if not alive:
             return None
-        if given_up := alive[1:]:
-            self._left.update(given_up)
-            task = asyncio.ensure_future(self._store.leave(self.room.name, given_up))
-            self._unawaited.add(task)  # or it could be collected before it ends
-            task.add_done_callback(self._unawaited.discard)
+        for number in alive[1:]:
+            self._give_up(number)
         return tickets[alive[0]]
 
+    def _give_up(self, number: int) -> asyncio.Future[None]:
+        """Count a number for gone from now on, and have the store know; what fails is asked for again."""
+        self._left[number] = 0
+        given_up = self._leaves.add(number)
+        given_up.add_done_callback(_retrieve)
+        return given_up
+
+    async def _leave_all(self, numbers: Sequence[int]) -> list[None]:
+        await self._store.leave(self.room.name, self._known, numbers)
+        return [None] * len(numbers)
+
+    def _watch_left(self, view: Snapshot, *, same: bool) -> None:
+        """Forget what was given up once the view knows it; ask again for what it still does not."""
+        self._left = {
+            number: views + 1 for number, views in self._left.items() if same and view.standing(number) != GONE
+        }
+        for number in [number for number, views in self._left.items() if views >= AGAIN_TICKS]:
+            self._give_up(number)
+
+    def _know(self, generation: int, number: int) -> None:
+        """Remember the largest number that was issued or is signed."""
+        if (generation, number) > (self._known.generation, self._known.number):
+            self._known = Known(generation, number)
+
+    def _refused(self) -> VisitorState:
+        """Return why nobody is taken into line."""
+        if self.view.state in (RoomState.CLOSED, RoomState.SOLD_OUT):
+            return _STOPPED[self.view.state]
+        return VisitorState.REJECTED if self.room.queueing_method is QueueingMethod.REJECT else VisitorState.FULL
+
     def _note_pace(self, elapsed_s: float, called: int) -> None:
-        self._free = self.room.total_active_users - len(self.view.inside) - len(self.view.turns)
+        view = self.view
+        self._free = self.room.total_active_users - len(view.inside) - len(view.turns) - len(view.former)
         self._pace.step(
             elapsed_s,
             called,
@@ -323,7 +488,7 @@ class RoomService:
 
     def _wait_s(self, ahead: int) -> float | None:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""
-        if self.view.state is RoomState.HELD:
+        if self.view.state in _STOPPED:
             return None
         return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)
 
@@ -345,7 +510,7 @@ class RoomService:
         status = {
             "room": self.room.name,
             "state": view.state,
-            "final": False,
+            "final": view.overrides.final,
             "generation": view.generation,
             "serving": view.serving,
             "issued": view.issued,
@@ -359,8 +524,14 @@ class RoomService:
                 "jitter": refresh.jitter,
             },
             "opens_at": None,
-            "stock": None,
-            "message": None,
+            "stock": view.overrides.stock,
+            "message": view.overrides.message,
         }
         self.shared_status = json.dumps(status, separators=(",", ":")).encode()
         self.shared_etag = b'"' + hashlib.sha256(self.shared_status).hexdigest()[:16].encode() + b'"'
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    """Look at the error of a leave that nobody waits for: it is asked for again with a later tick."""
+    if not future.cancelled():
+        future.exception()

@@ -15,7 +15,7 @@ import heapq
 import itertools
 import random
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from waitroom.core.gate import Forward, Shown, pass_end_ms
 from waitroom.core.tokens import Keyring
@@ -27,12 +27,12 @@ from waitroom.store.notes import Notes
 from waitroom.ticker import Ticker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Room
-    from waitroom.ports import Noted, Store, Ticked
+    from waitroom.ports import Known, Lead, Noted, Status, Store, Ticked
 
 
 class FakeClock:
@@ -41,6 +41,7 @@ class FakeClock:
     def __init__(self, wall_s: float = 1_700_000_000.0) -> None:
         self._wall_s = wall_s
         self._monotonic_s = 1_000.0
+        self._booted_s = 0.0
 
     def wall_s(self) -> float:
         """Return seconds since 1970."""
@@ -50,8 +51,20 @@ class FakeClock:
         """Return seconds since some moment."""
         return self._monotonic_s
 
+    def boot_s(self) -> float:
+        """Return seconds since the machine's boot."""
+        return self._monotonic_s - self._booted_s
+
+    def boot_id(self) -> str:
+        """Return which boot this is."""
+        return f"boot {self._booted_s}"
+
+    def reboot(self) -> None:
+        """Begin a new boot."""
+        self._booted_s = self._monotonic_s
+
     def advance(self, seconds: float) -> None:
-        """Let time pass on both faces."""
+        """Let time pass on all faces."""
         self._wall_s += seconds
         self._monotonic_s += seconds
 
@@ -150,26 +163,39 @@ class WatchedStore:
         self._on_operation = on_operation
         self._on_called = on_called
 
-    async def join(self, room: str, requests: Sequence[JoinRequest]) -> list[Joined]:
+    async def join(self, room: str, known: Known, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Count and hand on."""
         self._on_operation()
-        return await self._store.join(room, requests)
+        return await self._store.join(room, known, requests)
 
-    async def claim(self, room: str, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
+    async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
         """Count and hand on."""
         self._on_operation()
-        return await self._store.claim(room, numbers)
+        return await self._store.claim(room, known, numbers)
 
-    async def leave(self, room: str, numbers: Sequence[int]) -> None:
+    async def leave(self, room: str, known: Known, numbers: Sequence[int]) -> None:
         """Count and hand on."""
         self._on_operation()
-        await self._store.leave(room, numbers)
+        await self._store.leave(room, known, numbers)
 
-    async def tick(self, room: str, noted: Noted, budget: int) -> Ticked:
+    async def look_up(self, room: str, known: Known, passes: Sequence[Pass]) -> list[int]:
+        """Count and hand on."""
+        self._on_operation()
+        return await self._store.look_up(room, known, passes)
+
+    async def tick(self, room: str, known: Known, noted: Noted, lead: Lead) -> Ticked:
         """Hand on, and tell who was called. A tick is the room's, not a visitor's, and is not counted."""
-        ticked = await self._store.tick(room, noted, budget)
+        ticked = await self._store.tick(room, known, noted, lead)
         self._on_called(ticked.called)
         return ticked
+
+    async def operate(self, room: str, verbs: Mapping[str, Any], who: str) -> Status:
+        """Hand on."""
+        return await self._store.operate(room, verbs, who)
+
+    async def status(self, room: str) -> Status:
+        """Hand on."""
+        return await self._store.status(room)
 
     async def snapshot(self, room: str) -> Snapshot:
         """Hand on."""
@@ -407,12 +433,14 @@ class Crowd:
     def _observe(self) -> None:
         """Count the passes that would open the door now, and for how long a slot stood idle before somebody present."""
         now_ms, view = self.service.now_ms(), self.service.view
-        self._passes = {
+        open_still = {
             number: entry_pass for number, entry_pass in self._passes.items() if pass_end_ms(view, entry_pass, now_ms)
         }
+        ended = len(self._passes) - len(open_still)  # such a slot is kept for a tick, see LATE_MS
+        self._passes = open_still
         active = len(self._passes)
         self.outcome.most_active = max(self.outcome.most_active, active)
-        free = self.room.total_active_users - active - len(view.turns)
+        free = self.room.total_active_users - active - ended - len(view.turns)
         present = [number for number in self._waiting if self._by_number[number].silent_until_s >= self.now_s]
         head = self._by_number[min(present)] if present else None
         # Who has not asked once is waited for, not called; and a return takes two ticks to be known.

@@ -1,7 +1,8 @@
 """The control plane of one worker: every tick, for each room on its own.
 
-A tick takes what was noted to the store, lets time pass there, calls whoever the pace and the caps allow, and replaces
-the view. Each room has its own task, so that a room whose tick is slow or fails changes nothing in another (P8).
+A tick takes what was noted to the store, lets time pass there, and replaces the view. Whoever the pace and the caps
+allow is called, if this worker leads the room; with each tick it says so again, or asks for the lead. Each room has its
+own task, so that a room whose tick is slow or fails changes nothing in another (P8).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from waitroom.errors import StoreAway
 from waitroom.model import TICK_S
 
 if TYPE_CHECKING:
@@ -39,13 +41,17 @@ class Ticker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(self._try(room) for room in self._rooms))
+        await asyncio.gather(*(self._try(room, last=True) for room in self._rooms))
 
-    async def step(self, room: RoomService) -> None:
-        """Take one control step for ``room``. What a failed step did not take is kept for the next."""
+    async def step(self, room: RoomService, *, last: bool = False) -> None:
+        """Take one control step for ``room``. What a failed step did not take is kept for the next.
+
+        ``last``: this worker leads no longer, so that another may at once.
+        """
         noted = room.take_noted()
+        lead = room.resign() if last else room.lead()
         try:
-            ticked = await self._store.tick(room.room.name, noted, room.budget())
+            ticked = await self._store.tick(room.room.name, room.known, noted, lead)
         except BaseException:
             room.put_back(noted)
             raise
@@ -60,8 +66,11 @@ class Ticker:
             await asyncio.sleep(due_s - loop.time())
             await self._try(room)
 
-    async def _try(self, room: RoomService) -> None:
+    async def _try(self, room: RoomService, *, last: bool = False) -> None:
         try:
-            await self.step(room)
+            await self.step(room, last=last)
+        except StoreAway as error:
+            words = "the store is away: %s"
+            logger.warning(words, error, extra={"room": room.room.name, "reason": "store-away"})
         except Exception:
             logger.exception("a tick failed", extra={"room": room.room.name, "reason": "tick-failed"})

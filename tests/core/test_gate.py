@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rooms import room
 
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait, decide, pass_end_ms, renews, stands
 from waitroom.core.queueing import Heard, JoinRequest, Line
-from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
+from waitroom.model import Overrides, Pass, QueueingMethod, RoomState, Ticket, VisitorState
 
 NOW_MS = 1_700_000_000_000
 
@@ -104,7 +106,52 @@ def test_a_pass_newer_than_the_view_counts_by_itself():
 def test_a_pass_slides_when_its_second_half_is_used(settings, end_s, used_s, expected):
     """A session's first half costs the store nothing; a standby pass becomes a session with its first use."""
     used = Pass("launch", 1, 2, "a" * 16, 0, end_s * 1000)
-    assert renews(room(session_duration_s=60, **settings), used, end_s * 1000, used_s * 1000) is expected
+    played = Line(room(session_duration_s=60, **settings), 0)
+    played.join([JoinRequest("a" * 16, 2)] * 2, 0)
+    played.renew(2, 0, end_s * 1000, 0)
+    assert renews(played.room, played.snapshot(0), used, end_s * 1000, used_s * 1000) is expected
+
+
+def test_a_pass_that_the_record_does_not_know_is_told_to_it():
+    """Given before the record was lost; but one of a moment ago is only newer than the view."""
+    played = line()
+    later = played.snapshot(NOW_MS + 5_000)
+    assert not renews(played.room, later, entry_pass(4), NOW_MS + 65_000, NOW_MS + 6_000)
+    assert renews(played.room, later, entry_pass(4), NOW_MS + 65_000, NOW_MS + 6_001)
+
+
+def test_a_pass_left_to_run_out_opens_and_is_not_renewed():
+    """A reset that keeps those inside: their passes are of the generation before, and end when they end."""
+    old = replace(entry_pass(2), generation=1)
+    later = replace(view(), generation=2, former={(1, 2): NOW_MS + 65_000})
+    assert pass_end_ms(later, old, NOW_MS + 64_999) == NOW_MS + 65_000
+    assert pass_end_ms(later, old, NOW_MS + 65_000) == 0
+    assert pass_end_ms(later, replace(old, number=3), NOW_MS) == 0
+    assert not renews(room(), later, old, NOW_MS + 65_000, NOW_MS + 60_000)
+
+
+@pytest.mark.parametrize(("said", "refusal"), [({"closed": True}, Refusal.CLOSED), ({"final": True}, Refusal.SOLD_OUT)])
+def test_where_the_line_has_ended_nobody_joins_or_claims(said, refusal):
+    """Closed, or sold out for good: whoever comes is told so; those inside stay."""
+    played = line()
+    played.configure(played.configured, Overrides(**said), NOW_MS + 5_000)
+    ended = played.snapshot(NOW_MS + 5_000)
+    for ticket_shown in (None, ticket(1), ticket(3), ticket(4)):
+        shown = Shown(document=True, ticket=ticket_shown)
+        assert decide(played.room, ended, shown, NOW_MS + 5_000) == TurnAway(refusal)
+    inside = Shown(document=True, entry_pass=entry_pass(2))
+    assert isinstance(decide(played.room, ended, inside, NOW_MS + 5_000), Forward)
+
+
+def test_sold_out_for_now_keeps_every_place():
+    """Nothing left at the moment: who waits goes on waiting, and newcomers get a place."""
+    played = line()
+    played.configure(played.configured, Overrides(stock=0), NOW_MS + 5_000)
+    later = played.snapshot(NOW_MS + 5_000)
+    assert later.state is RoomState.SOLD_OUT
+    waiting = Shown(document=True, ticket=ticket(4))
+    assert decide(played.room, later, waiting, NOW_MS + 5_000) == Wait(ticket(4), form=False)
+    assert decide(played.room, later, Shown(document=True), NOW_MS + 5_000) == Join(form=False)
 
 
 def test_a_forwarded_pass_in_its_second_half_asks_to_be_renewed():
@@ -144,14 +191,14 @@ def test_each_ticket_gets_what_its_place_is_worth(safe):
         1: Admit(ticket(1), not safe),
         2: Admit(ticket(2), not safe),
         3: Admit(ticket(3), not safe),
-        4: Wait(ticket(4), VisitorState.WAITING, not safe),
+        4: Wait(ticket(4), not safe),
     }
 
 
 def test_while_held_the_waiting_are_told_so():
     """queue_all: the place is kept, and the page says that the room holds."""
     shown = Shown(document=True, ticket=ticket(4))
-    assert decided(shown, queue_all=True) == Wait(ticket(4), VisitorState.HELD, form=False)
+    assert decided(shown, queue_all=True) == Wait(ticket(4), form=False)
 
 
 def test_a_ticket_for_no_place_joins_anew():

@@ -16,9 +16,11 @@ from waitroom.core.queueing import (
     IDEMPOTENCY_KEYS_MAX,
     IDEMPOTENCY_MS,
     INSIDE,
+    LATE_MS,
     NEW,
     NONE,
     RETURNER,
+    SERIES_STEP,
     SILENT,
     WAITING,
     Heard,
@@ -488,7 +490,7 @@ def test_an_ended_slot_is_free_and_its_ticket_is_gone():
     played.present(1)
     played.call()
     played.admit(1)
-    played.now_ms += 10_000
+    played.now_ms += 10_000 + LATE_MS
     assert played.claim(1).gone
     played.after(0)
     assert played.line.free_slots(played.now_ms) == 1
@@ -502,6 +504,8 @@ def test_sweep_ends_slots_that_nobody_asks_about():
     played.call()
     played.admit(1)
     played.after(9.999)
+    assert played.stands(1) == [INSIDE]
+    played.after(LATE_MS / 1000)
     assert played.stands(1) == [INSIDE]
     played.after(0.001)
     assert played.stands(1) == [GONE]
@@ -556,17 +560,29 @@ def test_without_renewal_a_standby_pass_still_becomes_a_session():
 
 
 def test_an_ended_pass_is_not_renewed():
-    """A moment after its end the slot may be somebody else's."""
+    """Half a second after its end the slot may be somebody else's; until then the use may still be on the way."""
     played = inside()
-    played.now_ms += 60_000
+    played.now_ms += 60_000 + LATE_MS
     assert played.line.renew(1, START_MS, START_MS + 60_000, played.now_ms) == 0
+    played = inside()
+    played.now_ms += 60_000 + LATE_MS - 1
+    assert played.line.renew(1, START_MS, START_MS + 60_000, played.now_ms) == played.now_ms + 60_000
 
 
-def test_a_number_that_waits_has_no_pass_to_renew():
-    """Renewing is for who is inside; a waiting number stays where it is."""
+def test_a_pass_that_the_record_forgot_is_taken_in():
+    """A signed pass of somebody who waits here was given after this record was copied: they are inside, and count."""
+    played = Played(room(total_active_users=1))
+    played.present(2)
+    assert played.line.renew(1, START_MS, START_MS + 60_000, played.now_ms) == START_MS + 60_000
+    assert played.stands(1) == [INSIDE]
+    assert played.call() == []
+
+
+def test_an_ended_pass_of_somebody_who_waits_is_nothing():
+    """Its time is over, whoever remembers it."""
     played = Played(room())
     played.present(1)
-    assert played.line.renew(1, START_MS, START_MS + 60_000, played.now_ms) == 0
+    assert played.line.renew(1, START_MS - 60_000, START_MS, played.now_ms) == 0
     assert played.stands(1) == [WAITING]
 
 
@@ -836,14 +852,22 @@ def test_an_old_ticket_can_be_given_up():
     assert played.claim(30).gone
 
 
-def test_a_number_beyond_the_counter_moves_the_counter():
-    """A signed number larger than any known is taken in, and no newcomer gets it again."""
-    played = Played(room())
-    played.present(1)
-    played.hear(3 * CHUNK, told_s=100)
-    assert played.join() == [3 * CHUNK + 1]
-    assert played.call() == [1, 3 * CHUNK]
-    assert played.claim(17).gone
+def test_a_number_beyond_the_counter_begins_a_series():
+    """A signed number larger than any given here shows that the record forgot some: they are places still.
+
+    No newcomer gets one of them again, nobody is called before everybody had the time to be heard, and then they come
+    in order.
+    """
+    played = Played(room(session_duration_s=100))
+    played.present(1, told_s=50)
+    played.hear(3 * CHUNK, told_s=50)
+    [newcomer] = played.join(told_s=1)
+    assert newcomer == START_MS // 1000 * SERIES_STEP
+    played.after(99.9)
+    played.hear(newcomer, 17, 1, 3 * CHUNK, told_s=1_000)
+    assert played.call() == []
+    played.after(0.1)
+    assert played.call() == [1, 17, 3 * CHUNK, newcomer]
 
 
 def test_tickets_before_the_record_are_adopted_for_ticket_keep():

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from waitroom.model import Pass, Room, Ticket
 
 
+UNKNOWN_MS = 1_000
+"""A pass that a view does not know after so long was given before a record was lost; until then it may be new."""
+
+
 class Refusal(StrEnum):
     """Why a request is turned away."""
 
@@ -33,6 +37,8 @@ class Refusal(StrEnum):
     CROSS_SITE_FORM = "cross-site-form"
     FULL = "full"
     REJECTED = "rejected"
+    CLOSED = "closed"
+    SOLD_OUT = "sold-out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,6 @@ class Wait:
     """Not called yet."""
 
     ticket: Ticket
-    state: VisitorState
     form: bool
 
 
@@ -100,16 +105,20 @@ def decide(room: Room, view: Snapshot, shown: Shown, now_ms: int) -> Decision:
     if view.state is RoomState.PASSTHROUGH:
         return Forward("passthrough")
     if shown.entry_pass is not None and (end_ms := pass_end_ms(view, shown.entry_pass, now_ms)):
-        return Forward("pass", shown.entry_pass, renews(room, shown.entry_pass, end_ms, now_ms), end_ms)
+        return Forward("pass", shown.entry_pass, renews(room, view, shown.entry_pass, end_ms, now_ms), end_ms)
     if shown.prefetch:
         return TurnAway(Refusal.PREFETCH)
     if not shown.document:
         # In standby a shop's own calls go through; from the moment the room queues, only a pass helps.
         return Forward("standby") if view.state is RoomState.OPEN else TurnAway(Refusal.NOT_A_DOCUMENT)
+    if view.overrides.closed:
+        return TurnAway(Refusal.CLOSED)
+    if view.overrides.final:
+        return TurnAway(Refusal.SOLD_OUT)
     if shown.ticket is not None:
         state = stands(view, shown.ticket.number, now_ms)
         if state is VisitorState.WAITING:
-            return Wait(shown.ticket, VisitorState.HELD if view.state is RoomState.HELD else state, not shown.safe)
+            return Wait(shown.ticket, not shown.safe)
         if state is not VisitorState.NONE:
             return Admit(shown.ticket, not shown.safe)
     if not shown.safe and not shown.from_here:
@@ -124,18 +133,34 @@ def decide(room: Room, view: Snapshot, shown: Shown, now_ms: int) -> Decision:
 def pass_end_ms(view: Snapshot, entry_pass: Pass, now_ms: int) -> int:
     """Return the end that holds for a pass, or 0 when it opens nothing any more.
 
-    The record's end counts where the record knows one: a pass may have been renewed, or given up.
+    The record's end counts where the record knows one: a pass may have been renewed, or given up. One of an earlier
+    generation opens only if it was left to run out.
     """
+    if entry_pass.generation != view.generation:
+        end_ms = view.former.get((entry_pass.generation, entry_pass.number), 0)
+        return end_ms if end_ms > now_ms else 0
     standing = view.standing(entry_pass.number)
     if standing == GONE:
         return 0
     end_ms = view.inside.get(entry_pass.number, 0) if standing == INSIDE else 0
-    end_ms = max(end_ms, entry_pass.end_ms)
+    end_ms = max(end_ms, stated_end_ms(view, entry_pass))
     return end_ms if end_ms > now_ms else 0
 
 
-def renews(room: Room, entry_pass: Pass, end_ms: int, now_ms: int) -> bool:
-    """Whether the use of a pass is to be told to the store: its second half has begun, or it is not yet a session."""
+def stated_end_ms(view: Snapshot, entry_pass: Pass) -> int:
+    """Return the end that a pass states, moved by what the room's clock has stood still since it was signed."""
+    return entry_pass.end_ms + max(0, view.stood_ms - entry_pass.stood_ms)
+
+
+def renews(room: Room, view: Snapshot, entry_pass: Pass, end_ms: int, now_ms: int) -> bool:
+    """Whether the use of a pass is to be told to the store.
+
+    It is when its second half has begun, when it is not yet a session, and when the record may not know of it.
+    """
+    if entry_pass.generation != view.generation:
+        return False
+    if view.standing(entry_pass.number) != INSIDE and now_ms > entry_pass.admitted_ms + UNKNOWN_MS:
+        return True
     session_ms = int(room.session_duration_s * 1000)
     if end_ms - entry_pass.admitted_ms < session_ms:
         return True

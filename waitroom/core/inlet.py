@@ -17,6 +17,10 @@ Instants are whole milliseconds of store time, given by the caller.
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BUCKET_MS = 250
 MINUTE_BUCKETS = 240
@@ -68,6 +72,19 @@ class Admissions:
         if self.minute_room(now_ms):
             return second_ms
         return max(second_ms, (self._buckets[0][0] + MINUTE_BUCKETS + 1) * BUCKET_MS - now_ms)
+
+    def record(self) -> list[tuple[int, int]]:
+        """Return what is counted, by bucket."""
+        return list(self._buckets)
+
+    def restore(self, buckets: Iterable[tuple[int, int]]) -> None:
+        """Go on from what was counted; of the last second each claim is taken for made at its bucket's end."""
+        self._buckets = deque((bucket, count) for bucket, count in buckets)
+        self._in_minute = sum(count for _, count in self._buckets)
+        last = self._buckets[-1][0] if self._buckets else 0
+        for bucket, count in self._buckets:
+            if bucket > last - SECOND_MS // BUCKET_MS:
+                self._recent.extend([(bucket + 1) * BUCKET_MS] * count)
 
     def add(self, now_ms: int) -> None:
         """Count one claim granted at ``now_ms``."""

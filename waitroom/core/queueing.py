@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Final
 
 from waitroom.core.inlet import Admissions
 from waitroom.core.waiting import OFFER_S, SILENCE_S, silence_s
-from waitroom.model import QueueingMethod, RoomState
+from waitroom.model import Overrides, QueueingMethod, RoomState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -65,6 +65,18 @@ IDEMPOTENCY_MS = 600_000
 IDEMPOTENCY_KEYS_MAX = 100_000
 SILENT_CHUNKS_A_SWEEP = 2
 
+SERIES_STEP = 1_000_000
+"""Numbers of a fresh series begin at unix seconds times this, or this much beyond the last that is known."""
+
+MINUTE_MS = 60_250
+"""A minute, and the bucket in which it is counted."""
+
+LEASE_MS = 3_000
+"""For how long a worker leads without saying so again."""
+
+LATE_MS = 250
+"""A slot is kept a tick past its end: the use of its pass may still be on the way, noted by another worker."""
+
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
@@ -88,6 +100,7 @@ class Joined:
     joined_ms: int
     ahead: int = 0
     end_ms: int = 0
+    generation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +130,11 @@ class Claimed:
 
 @dataclass(slots=True)
 class Inside:
-    """A slot in use: since when, until when."""
+    """A slot in use: since when, until when, and for how long the clock had stood still when it began."""
 
     admitted_ms: int
     end_ms: int
+    stood_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +157,28 @@ class Snapshot:
     inside: Mapping[int, int] = field(repr=False)
     present: int = 0
     adopting: bool = False
+    earlier: tuple[tuple[int, int], ...] = ()
+    overrides: Overrides = field(default_factory=Overrides)
+    stood_ms: int = 0
+    still_since_ms: int = 0
+    rolls_until_ms: int = 0
+    former: Mapping[tuple[int, int], int] = field(default_factory=dict, repr=False)
+    calls: int = 0
 
     def standing(self, number: int) -> int:
         """Return the standing of ``number``; NONE for one that this view does not know but cannot rule out."""
         chunk = self.chunks.get(number >> SHIFT)
         known = chunk[number & MASK] if chunk is not None else NONE
-        if known == NONE and (self.base <= number <= self.issued or (number < self.base and not self.adopting)):
+        if known == NONE and (
+            self.base <= number <= self.issued
+            or (number < self.base and not (self.adopting and not _within(number, self.earlier)))
+        ):
             return GONE
         return known
+
+    def clock_ms(self, now_ms: int) -> int:
+        """Return the time by which turns and passes are judged: it stands while the room is held."""
+        return self.still_since_ms or now_ms
 
     def ahead(self, number: int) -> int:
         """Return how many visitors will be called before ``number``. For one number this never rises."""
@@ -164,6 +192,16 @@ class Snapshot:
         low, high = max(self.serving + 1 - start, 0), number - start
         counted = chunk.count(NEW, low, high) + chunk.count(WAITING, low, high)
         return self.before.get(number >> SHIFT, self.counted) + counted + unseen + bisect_left(self.late, number)
+
+
+def series_base(now_ms: int, known: int) -> int:
+    """Return the first number of a series that begins now, beyond ``known``; it fits 53 bits for centuries."""
+    return max(now_ms // 1000 * SERIES_STEP, known + SERIES_STEP if known else 0)
+
+
+def _within(number: int, series: Iterable[tuple[int, int]]) -> bool:
+    """Whether ``number`` was given out in one of ``series``, each from its first to its last."""
+    return any(first <= number <= last for first, last in series)
 
 
 class _Chunk:
@@ -180,20 +218,48 @@ class _Chunk:
 class Line:
     """The record of one room and generation.
 
-    ``base`` is the first number of this series; ``assumed_until_ms`` is until when every slot must be taken for used,
-    after a record was lost while passes were out.
+    ``base`` is the first number of this series, ``earlier`` the series before it as far as they are known;
+    ``assumed_until_ms`` is until when every slot must be taken for used, after a record was lost while passes were out;
+    ``rolls_until_ms`` until when nobody is called or passed over, because not everybody had the time to be heard.
+    ``former`` are passes of generations before this one that run out by themselves: generation, number, and the end.
     """
 
     def __init__(
-        self, room: Room, now_ms: int, *, generation: int = 1, base: int = 1, assumed_until_ms: int = 0
+        self,
+        room: Room,
+        now_ms: int,
+        *,
+        generation: int = 1,
+        base: int = 1,
+        assumed_until_ms: int = 0,
+        overrides: Overrides | None = None,
     ) -> None:
-        self.room = room
+        self.configured = room
+        self.overrides = overrides or Overrides()
+        self.room = self.overrides.over(room)
         self.generation = generation
         self.base = base
+        self.earlier: list[tuple[int, int]] = []
+        self.former: dict[tuple[int, int], int] = {}
+        self.stood_ms = 0
+        self.still_since_ms = now_ms if self.room.queue_all else 0
+        self.rolls_until_ms = 0
+        self.leader = ""
+        self.term = 0
+        self.leads_until_ms = 0
+        self.calls = 0
+        self.admitted = 0
+        self.joined = 0
+        self.overtakings = 0
+        self.cap_exceeded = 0
+        self.touched: set[int] | None = None
+        self.touched_chunks: set[int] = set()
+        self.touched_keys: set[str] = set()
         self.issued = base - 1
         self.serving = base - 1
-        self.admissions = Admissions(room.new_users_per_minute)
+        self.admissions = Admissions(self.room.new_users_per_minute)
         self._born_ms = now_ms
+        self._lost_ms = now_ms
         self.assumed_until_ms = assumed_until_ms
         self._chunks: dict[int, _Chunk] = {}
         self._chunk_ids: list[int] = []
@@ -228,15 +294,19 @@ class Line:
 
         Moves over the absent even when there is nothing to give, so that the count of the present stays true.
         """
-        if self.room.queue_all:
+        if now_ms < self.rolls_until_ms:
+            return []
+        if self.room.queue_all or self.overrides.closed or self.overrides.sold_out:
             budget = 0
         free = max(0, min(budget, self.free_slots(now_ms), self.admissions.minute_room(now_ms)))
-        called = []
+        called: list[int] = []
         while free and (number := self._next_returner(now_ms)) is not None:
             called.append(number)
             self._open_turn(number, now_ms)
             free -= 1
+        first = len(called)
         self._walk(free, now_ms, called)
+        self._count_calls(called, first, now_ms)
         return called
 
     def claim(self, number: int, now_ms: int, silent_until_ms: int) -> Claimed:
@@ -250,17 +320,19 @@ class Line:
             return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
         if standing == GONE:
             return Claimed(number, gone=True)
-        if standing == CALLED and self._turns[number] < now_ms:
+        if standing == CALLED and self._turns[number] < self.clock_ms(now_ms):
             self._miss(number)
         if standing != CALLED or number not in self._turns:
             self._hear(Heard(number, silent_until_ms), now_ms)
-            if self.room.queue_all or self._next_returner(now_ms) != number or self.free_slots(now_ms) <= 0:
+            if self._rests(now_ms) or self._next_returner(now_ms) != number or self.free_slots(now_ms) <= 0:
                 return Claimed(number)
-        if self.room.queue_all or not self.admissions.room(now_ms):
+        if self.room.queue_all or not self.admissions.room(now_ms) or self._ended:
             retry_ms = self.admissions.wait_ms(now_ms)
             if number in self._turns:  # to find the minute spent is no miss: the offer's end moves on
                 self._turns[number] = max(self._turns[number], now_ms + retry_ms + self._claim_within_ms)
+                self._touch(number)
             return Claimed(number, retry_ms=retry_ms, called=number in self._turns)
+        self.calls += number not in self._turns
         slot = self._admit(number, now_ms, self._session_ms)
         return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
 
@@ -268,23 +340,31 @@ class Line:
         """Slide the end of a pass that was used, and return the end now held; 0 when it is held no more.
 
         A pass given in standby becomes a whole session with the first request that brings it back. A pass that this
-        record does not know, of a series before it, is taken in as it states itself.
+        record does not know, because it was given after the record was copied, is taken in as it states itself.
         """
         standing = self._standing(number, now_ms)
-        if standing == NONE and end_ms > now_ms:
-            self._adopt(number, now_ms)
+        if standing not in (INSIDE, GONE) and end_ms > now_ms:
+            if standing == NONE:
+                self._adopt(number, now_ms)
             self._set(number, INSIDE)
-            self._inside[number] = Inside(admitted_ms, end_ms)
+            self._inside[number] = Inside(admitted_ms, end_ms, self.stood_ms)
         slot = self._inside.get(number)
         if slot is None:
             return 0
         whole = slot.end_ms - slot.admitted_ms >= self._session_ms
         if not (whole and self.room.disable_session_renewal):
-            end_ms = now_ms + self._session_ms
-            if self.room.session_limit_s is not None:
-                end_ms = min(end_ms, slot.admitted_ms + int(self.room.session_limit_s * 1000))
-            slot.end_ms = max(slot.end_ms, end_ms)
+            self._slide(number, slot, self.clock_ms(now_ms) + self._session_ms)
         return slot.end_ms
+
+    def extend(self, number: int, by_ms: int, now_ms: int) -> None:
+        """Add to a session what the origin says, within ``session_limit``."""
+        if self._standing(number, now_ms) == INSIDE:
+            slot = self._inside[number]
+            self._slide(number, slot, slot.end_ms + by_ms)
+
+    def held_end_ms(self, number: int, now_ms: int) -> int:
+        """Return the end of a slot that is in use; 0 for any other number."""
+        return self._inside[number].end_ms if self._standing(number, now_ms) == INSIDE else 0
 
     def leave(self, number: int, now_ms: int) -> None:
         """Give up a place or a slot."""
@@ -294,15 +374,81 @@ class Line:
         if standing != GONE:
             self._set(number, GONE)
 
+    def ends(self) -> dict[int, int]:
+        """Return the end of every slot in use."""
+        return {number: slot.end_ms for number, slot in self._inside.items()}
+
     def sweep(self, now_ms: int) -> None:
         """Let time pass: turns not taken are missed, slots end, the silent are marked, the forgotten forgotten."""
-        for number in [number for number, end_ms in self._turns.items() if end_ms < now_ms]:
+        clock_ms = self.clock_ms(now_ms)
+        for number in [number for number, end_ms in self._turns.items() if end_ms < clock_ms]:
             self._miss(number)
-        for number in [number for number, slot in self._inside.items() if slot.end_ms <= now_ms]:
+        for number in [number for number, slot in self._inside.items() if slot.end_ms + LATE_MS <= clock_ms]:
             self._set(number, GONE)
-        self._next_returner(now_ms)
-        self._mark_silent(now_ms)
-        self._forget(now_ms)
+        for former in [former for former, end_ms in self.former.items() if end_ms + LATE_MS <= clock_ms]:
+            del self.former[former]
+        if now_ms >= self.rolls_until_ms:
+            self._next_returner(now_ms)
+            self._mark_silent(now_ms)
+            self._forget(now_ms)
+
+    def lead(self, worker: str, now_ms: int, *, resign: bool = False) -> int:
+        """Return the term in which ``worker`` leads, 0 when another does; it leads until ``LEASE_MS`` from now."""
+        if self.leader != worker:
+            if now_ms < self.leads_until_ms:
+                return 0
+            self.leader = worker
+            self.term += 1
+        elif now_ms >= self.leads_until_ms:
+            self.term += 1  # whoever slept through its lease finds that its term is over, also if nobody took the lead
+        self.leads_until_ms = 0 if resign else now_ms + LEASE_MS
+        return 0 if resign else self.term
+
+    def configure(self, room: Room, overrides: Overrides, now_ms: int) -> None:
+        """Go on with other settings, or with other words over them. Nobody inside is thrown out, no place is lost."""
+        self.configured, self.overrides = room, overrides
+        self.room = overrides.over(room)
+        self.admissions.per_minute = self.room.new_users_per_minute
+        if self.room.queue_all:
+            self.still_since_ms = self.still_since_ms or now_ms
+        elif self.still_since_ms:
+            still_ms, self.still_since_ms = now_ms - self.still_since_ms, 0
+            self.stand(still_ms)
+
+    def stand(self, still_ms: int, *, unheard: bool = False) -> None:
+        """Let all turns and passes end ``still_ms`` later: the clock stood still for so long.
+
+        ``unheard``: nobody could be heard meanwhile either, so everybody may be silent for so much longer.
+        """
+        self.stood_ms += still_ms
+        for slot in self._inside.values():
+            slot.end_ms += still_ms
+        self._turns = {number: end_ms + still_ms for number, end_ms in self._turns.items()}
+        self.former = {former: end_ms + still_ms for former, end_ms in self.former.items()}
+        if unheard:
+            self._born_ms += still_ms
+            self._asks_by_ms += still_ms
+        if self.touched is not None:
+            self.touched.update(self._inside, self._turns)
+
+    def begin_series(self, known: int, now_ms: int, *, rests_until_ms: int | None = None) -> None:
+        """Go on numbering beyond ``known``: this record forgot something, and calls the roll before it calls anyone.
+
+        Whoever shows a number that is signed and unknown to every series is taken in. Until ``rests_until_ms`` every
+        slot is taken for used and nobody is passed over; without it, for as long as a pass that was given a moment ago
+        may last, and until everybody had the time to ask.
+        """
+        base = series_base(now_ms, max(known, self.issued))
+        if rests_until_ms is None:
+            asks_s = silence_s(self.room.refresh.far_s, self.room.refresh)
+            rests_until_ms = now_ms + max(self._session_ms, MINUTE_MS, int(asks_s * 1000))
+            rests_until_ms = max(rests_until_ms, self.asks_by_ms)
+        if self.issued >= self.base:
+            self.earlier.append((self.base, self.issued))
+        self.base, self.issued = base, base - 1
+        self._lost_ms = now_ms
+        self.assumed_until_ms = max(self.assumed_until_ms, rests_until_ms)
+        self.rolls_until_ms = max(self.rolls_until_ms, rests_until_ms)
 
     def snapshot(self, now_ms: int) -> Snapshot:
         """Return the view that workers answer from. Chunks that did not change are shared with the one before."""
@@ -331,9 +477,16 @@ class Line:
             late=tuple(self._late.values()),
             returners=tuple(sorted(self._returners)),
             turns=dict(self._turns),
-            inside={number: slot.end_ms for number, slot in self._inside.items()},
+            inside=self.ends(),
             present=self.present,
             adopting=self._adopts(now_ms),
+            earlier=tuple(self.earlier),
+            overrides=self.overrides,
+            stood_ms=self.stood_ms,
+            still_since_ms=self.still_since_ms,
+            rolls_until_ms=self.rests_until_ms if now_ms < self.rests_until_ms else 0,
+            former=dict(self.former),
+            calls=self.calls,
         )
 
     # -- what it knows ------------------------------------------------------------------------------------------
@@ -345,14 +498,37 @@ class Line:
 
     def free_slots(self, now_ms: int) -> int:
         """Return the slots in nobody's hand: neither inside nor offered. The hard cap on active users is here."""
-        if now_ms < self.assumed_until_ms:
+        if now_ms < self.rests_until_ms:
             return 0
-        return self.room.total_active_users - self._tally[INSIDE] - self._tally[CALLED]
+        return self.room.total_active_users - self._tally[INSIDE] - self._tally[CALLED] - len(self.former)
+
+    @property
+    def rests_until_ms(self) -> int:
+        """Until when nobody new is called or admitted, because this record may have lost something."""
+        return max(self.assumed_until_ms, self.rolls_until_ms)
+
+    @property
+    def inside(self) -> int:
+        """How many slots are in use."""
+        return self._tally[INSIDE] + len(self.former)
+
+    @property
+    def called(self) -> int:
+        """How many turns are open."""
+        return self._tally[CALLED]
+
+    def clock_ms(self, now_ms: int) -> int:
+        """Return the time by which turns and passes are judged: it stands while the room is held."""
+        return self.still_since_ms or now_ms
 
     def state(self, now_ms: int) -> RoomState:
         """Return what the room is doing."""
         if self.room.suspended or self.room.queueing_method is QueueingMethod.PASSTHROUGH:
             return RoomState.PASSTHROUGH
+        if self.overrides.closed:
+            return RoomState.CLOSED
+        if self.overrides.sold_out:
+            return RoomState.SOLD_OUT
         if self.room.queue_all:
             return RoomState.HELD
         return RoomState.OPEN if self._standby(now_ms) else RoomState.QUEUEING
@@ -360,7 +536,7 @@ class Line:
     @property
     def passes_end_ms(self) -> int:
         """The latest end of a pass that is out; 0 when nobody is inside."""
-        return max((slot.end_ms for slot in self._inside.values()), default=0)
+        return max((*(slot.end_ms for slot in self._inside.values()), *self.former.values()), default=0)
 
     @property
     def asks_by_ms(self) -> int:
@@ -381,11 +557,20 @@ class Line:
         """Whether newcomers may go straight in: the limits have room and nobody is in line."""
         return (
             not self.room.always_queue
-            and not self.room.queue_all
+            and not self._rests(now_ms)
             and not self.present
             and self.free_slots(now_ms) > 0
             and self.admissions.room(now_ms) > 0
         )
+
+    @property
+    def _ended(self) -> bool:
+        """Whether the line has ended: closed, or sold out for good."""
+        return self.overrides.closed or self.overrides.final
+
+    def _rests(self, now_ms: int) -> bool:
+        """Whether nobody is let in now who was not called before."""
+        return self.room.queue_all or self._ended or self.overrides.sold_out or now_ms < self.rests_until_ms
 
     @property
     def _full(self) -> bool:
@@ -410,21 +595,25 @@ class Line:
 
     def _join(self, request: JoinRequest, now_ms: int) -> Joined:
         standby = self._standby(now_ms)
-        if not standby and (self.room.queueing_method is QueueingMethod.REJECT or self._full):
-            return Joined(0, request.visitor, now_ms)
+        if self._ended or (not standby and (self.room.queueing_method is QueueingMethod.REJECT or self._full)):
+            return Joined(0, request.visitor, now_ms, generation=self.generation)
         self.issued = number = self.issued + 1
+        self.joined += 1
         if standby:
             # Who keeps no cookie holds a slot for a minute, not for a session.
+            self.calls += 1
             slot = self._admit(number, now_ms, min(self._claim_within_ms, self._session_ms))
-            joined = Joined(number, request.visitor, now_ms, end_ms=slot.end_ms)
+            joined = Joined(number, request.visitor, now_ms, end_ms=slot.end_ms, generation=self.generation)
         else:
             ahead = self.present
             told_ms = request.told_s * (1 + self.room.refresh.jitter) * 1000 + SILENCE_S * 1000
             self._set(number, NEW)
             self._set_due(number, now_ms + int(told_ms))
-            joined = Joined(number, request.visitor, now_ms, ahead)
+            joined = Joined(number, request.visitor, now_ms, ahead, generation=self.generation)
         if request.idempotency_key is not None:
             self._repeats[request.idempotency_key] = (now_ms + IDEMPOTENCY_MS, joined)
+            if self.touched is not None:
+                self.touched_keys.add(request.idempotency_key)
         return joined
 
     def _hear(self, heard: Heard, now_ms: int) -> None:
@@ -436,6 +625,8 @@ class Line:
             self._adopt(number, now_ms)
             standing = SILENT
         self._set_due(number, heard.silent_until_ms)
+        if standing == INSIDE:
+            return  # they asked before they knew
         if heard.visible:
             self._misses.pop(number, None)
         if standing == NEW:
@@ -467,8 +658,11 @@ class Line:
             number = self.serving + 1
             chunk = self._chunks.get(number >> SHIFT)
             if chunk is None:  # a gap between two series: on to the next chunk there is
-                following = self._chunk_ids[bisect_left(self._chunk_ids, number >> SHIFT)]
-                self.serving = (following << SHIFT) - 1
+                index = bisect_left(self._chunk_ids, number >> SHIFT)
+                if index == len(self._chunk_ids):
+                    self.serving = self.issued
+                    return
+                self.serving = (self._chunk_ids[index] << SHIFT) - 1
                 continue
             last = min(number | MASK, self.issued)
             self._silence_all(number >> SHIFT, now_step)
@@ -494,36 +688,63 @@ class Line:
         self._set(number, CALLED)
         self._turns[number] = max(now_ms + self._claim_within_ms, asks_by_ms + grace_ms)
 
+    def _count_calls(self, called: list[int], first: int, now_ms: int) -> None:
+        """Count the calls, and judge them once more by other means: what this counts should stay at 0.
+
+        ``first`` is the first of ``called`` that is no returner.
+        """
+        self.calls += len(called)
+        walked = called[first:]
+        passed = walked and any(not self._is_silent(number, now_ms) for number in self._returners)
+        self.overtakings += bool(passed or walked != sorted(walked))
+        self._judge_cap(bool(called))
+
+    def _judge_cap(self, given: bool) -> None:
+        self.cap_exceeded += given and self.inside + self.called > self.room.total_active_users
+
     def _miss(self, number: int) -> None:
         self._set(number, SILENT)
         self._misses[number] = self._misses.get(number, 0) + 1
 
     def _admit(self, number: int, now_ms: int, length_ms: int) -> Inside:
         self.admissions.add(now_ms)
+        self.admitted += 1
+        uncalled = number not in self._turns
         self._set(number, INSIDE)
         self._misses.pop(number, None)
-        self._inside[number] = slot = Inside(now_ms, now_ms + length_ms)
+        self._inside[number] = slot = Inside(now_ms, now_ms + length_ms, self.stood_ms)
+        self._judge_cap(uncalled)
         return slot
+
+    def _slide(self, number: int, slot: Inside, end_ms: int) -> None:
+        """Move a slot's end on, within ``session_limit``; never back."""
+        if self.room.session_limit_s is not None:
+            limit_ms = int(self.room.session_limit_s * 1000) + self.stood_ms - slot.stood_ms
+            end_ms = min(end_ms, slot.admitted_ms + limit_ms)
+        slot.end_ms = max(slot.end_ms, end_ms)
+        self._touch(number)
 
     def _adopts(self, now_ms: int) -> bool:
         """Whether a signed number from before this record may still be somebody's place."""
         # Kept since its holder was last due, which may lie ahead of the birth by the longest silence a page was told.
         kept_s = silence_s(self.room.refresh.farthest_s, self.room.refresh) + self.room.ticket_keep_s
-        return now_ms < self._born_ms + int(kept_s * 1000)
+        return now_ms < self._lost_ms + int(kept_s * 1000)
 
     def _adopt(self, number: int, now_ms: int) -> None:
         """Take in a number that is signed but unknown: a place from before the record was lost."""
+        if number > self.issued:
+            self.begin_series(number, now_ms)
         self._set(number, SILENT)
         self._set_due(number, now_ms)
-        self.issued = max(self.issued, number)
 
     def _standing(self, number: int, now_ms: int) -> int:
         """Return a number's standing; an ended slot, and a ticket not heard for ``ticket_keep``, are gone from here."""
         standing = self._at(number)
         if standing == NONE:
-            return GONE if self.base <= number <= self.issued or not self._adopts(now_ms) else NONE
+            known = self.base <= number <= self.issued or _within(number, self.earlier)
+            return GONE if known or not self._adopts(now_ms) else NONE
         keep_ms = int(self.room.ticket_keep_s * 1000)
-        ended = standing == INSIDE and self._inside[number].end_ms <= now_ms
+        ended = standing == INSIDE and self._inside[number].end_ms + LATE_MS <= self.clock_ms(now_ms)
         if ended or (standing == SILENT and self._is_silent(number, now_ms - keep_ms)):
             self._set(number, GONE)
             return GONE
@@ -546,6 +767,7 @@ class Line:
         self._tally[old] -= 1
         self._tally[standing] += 1
         self._frozen.pop(chunk_id, None)
+        self._touch(number)
         if old in (BACK, RETURNER):
             if number in self._unseen_returns:
                 self._unseen_returns.remove(number)
@@ -573,12 +795,18 @@ class Line:
         self._late.update(dict.fromkeys(self._unseen_returns, self.issued))
         self._unseen_returns.clear()
 
+    def _touch(self, number: int) -> None:
+        """Remember that ``number`` has changed, where somebody keeps this record."""
+        if self.touched is not None:
+            self.touched.add(number)
+
     def _step(self, at_ms: int) -> int:
         return (at_ms - self._born_ms) // DUE_STEP_MS
 
     def _set_due(self, number: int, silent_until_ms: int) -> None:
         self._asks_by_ms = max(self._asks_by_ms, silent_until_ms)
         self._chunks[number >> SHIFT].due[number & MASK] = min(max(0, self._step(silent_until_ms) + 1), 0xFFFFFFFF)
+        self._touch(number)
 
     def _is_silent(self, number: int, now_ms: int) -> bool:
         return self._chunks[number >> SHIFT].due[number & MASK] < self._step(now_ms)
@@ -611,6 +839,7 @@ class Line:
         chunk.standing = chunk.standing.translate(_SILENCED)
         chunk.live = 0
         self._frozen.pop(chunk_id, None)
+        self.touched_chunks.add(chunk_id)
 
     def _forget(self, now_ms: int) -> None:
         """Drop a chunk once nobody in it can come back: memory is bounded by who may still matter.
@@ -627,6 +856,7 @@ class Line:
         if behind and max(chunk.due) < self._step(now_ms - keep_ms) and not self._holds_anybody(chunk):
             del self._chunks[chunk_id], self._chunk_ids[index]
             self._frozen.pop(chunk_id, None)
+            self.touched_chunks.add(chunk_id)
             for number in [number for number in self._misses if number >> SHIFT == chunk_id]:
                 del self._misses[number]
         else:

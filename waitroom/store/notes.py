@@ -27,6 +27,7 @@ class RoomNote:
 
     issued: int
     rests_until_ms: int
+    generation: int = 1
 
 
 class Notes:
@@ -44,7 +45,8 @@ class Notes:
         try:
             stated = json.loads(self._path.read_text())
             return {
-                str(room): RoomNote(int(note["issued"]), int(note["rests_until_ms"])) for room, note in stated.items()
+                str(room): RoomNote(int(note["issued"]), int(note["rests_until_ms"]), int(note.get("generation", 1)))
+                for room, note in stated.items()
             }
         except FileNotFoundError:
             return {}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 RETRY_S = 5
 """When to try again after a refusal that says nothing better: a shop that is down, a prefetch."""
 
+ENDED_RETRY_S = 60
+"""When to look again at a line that has ended; nobody expects it to go on."""
+
 TICKET_COOKIE_S = 7 * 86_400
 """How long a browser keeps a ticket, whatever comes. The record alone judges when a place is lost: a cookie that ended
 ``ticket_keep`` after the join would end a wait that is longer, although its holder was heard all the time."""
@@ -96,7 +99,7 @@ def told_json(service: RoomService, told: Told, extra: Mapping[str, object], coo
         "opens_at": None,
         "claim_by": told.claim_by,
         "pass_until": told.pass_until,
-        "message": None,
+        "message": service.view.overrides.message,
         **extra,
     }
     headers = [_JSON, _NO_STORE, _NO_INDEX, _PLAIN, _state(told.state), *cookies]
@@ -144,6 +147,7 @@ class Answers:
                 me_url=f"/.waitroom/{room.name}/me",
                 leave_url=f"/.waitroom/{room.name}/leave",
                 claim_by=told.claim_by,
+                message=service.view.overrides.message,
                 form_note=form,
                 jitter=room.refresh.jitter,
             )
@@ -153,16 +157,22 @@ class Answers:
             headers.append((b"Refresh", b"%d" % refresh_s))
         return Reply(room.queueing_status_code, headers, page)
 
-    def full(self, room: Room, page_url: str) -> Reply:
+    def full(self, service: RoomService, page_url: str) -> Reply:
         """Return the page for whom the line has no place: 503, and when to try again."""
-        retry_s = math.ceil(room.refresh.far_s)
-        page = self._pages.full(FullView(page_url, retry_s))
+        retry_s = math.ceil(service.room.refresh.far_s)
+        page = self._pages.full(FullView(page_url, retry_s, service.view.overrides.message))
         return Reply(503, [*self._headers(VisitorState.FULL), _retry(retry_s)], page)
 
-    def rejected(self, page_url: str) -> Reply:
-        """Return the page for whom a room that lets nobody wait has no slot."""
-        page = self._pages.closed(ClosedView(page_url))
-        return Reply(503, [*self._headers(VisitorState.REJECTED), _retry(RETRY_S)], page)
+    def ended(self, service: RoomService, state: VisitorState, page_url: str) -> Reply:
+        """Return the page for whom there is neither entry nor line: rejected, closed, or sold out for good."""
+        page = self._pages.closed(ClosedView(page_url, state, service.view.overrides.message))
+        retry_s = RETRY_S if state is VisitorState.REJECTED else ENDED_RETRY_S
+        return Reply(503, [*self._headers(state), _retry(retry_s)], page)
+
+    def away(self, page_url: str) -> Reply:
+        """Return the page for who is new while nobody can be given a place; it tries again by itself."""
+        page = self._pages.notice(NoticeView(Notice.AWAY, page_url, RETRY_S))
+        return Reply(503, [*self._headers(VisitorState.NONE), _retry(RETRY_S)], page)
 
     def busy(self, page_url: str, retry_s: int) -> Reply:
         """Return the page for an address that took its share of places; it tries again by itself."""

@@ -2,7 +2,8 @@
 
 In this order: a host that no site names is refused; a path of ours is answered; a request that no room covers goes to
 the origin at once; for the others the tokens are read, the gate decides, and its decision is carried out. Only a join,
-a claim and a leave await anything (the store); everything else is answered before the wire's callback returns.
+a claim, a leave and an ended pass await anything (the store); everything else is answered before the wire's callback
+returns. When the store does not answer, whoever needed it is told to come back in a moment, and keeps what they have.
 
 Nothing here knows how bytes are framed, and nothing here decides who may enter: that is ``web/wire.py`` and
 ``core/gate.py``.
@@ -16,11 +17,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
+from waitroom.core import commands
 from waitroom.core import headers as policy
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
 from waitroom.core.routing import OwnKind, Router, own_path, readings
 from waitroom.core.sites import Sites
+from waitroom.crashing import reach
+from waitroom.errors import StoreAway
 from waitroom.model import Pass, RoomState, Ticket, VisitorState
+from waitroom.ports import Stock
 from waitroom.service import Carried, Told
 from waitroom.web import answers
 from waitroom.web.messages import Relay, Reply
@@ -48,6 +53,12 @@ _SAFE = (b"GET", b"HEAD")
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS", b"TRACE")
 _POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.LEAVE)
 _HEALTH = (OwnKind.LIVE, OwnKind.READY)
+_REFUSED = {
+    VisitorState.FULL: Refusal.FULL,
+    VisitorState.REJECTED: Refusal.REJECTED,
+    VisitorState.CLOSED: Refusal.CLOSED,
+    VisitorState.SOLD_OUT: Refusal.SOLD_OUT,
+}
 
 
 @dataclass(slots=True)
@@ -122,6 +133,26 @@ class Desk:
     def _enter(self, request: Request, route: Route) -> Verdict | Awaitable[Verdict]:
         assert route.room is not None
         visit = self._visit(request, self._services[route.room.name])
+        if visit.carried.newer:
+            return self._away(visit, "its generation is not known yet")
+        ended = visit.carried.ended
+        if ended is not None and visit.carried.entry_pass is None:
+            return self._look_up(visit, ended)
+        return self._decide(visit)
+
+    async def _look_up(self, visit: Visit, ended: Pass) -> Verdict:
+        """Ask the store once for an ended pass, before it is refused: another worker may have renewed it."""
+        try:
+            held = await visit.service.look_up(ended)
+        except StoreAway as error:
+            return self._away(visit, str(error))
+        if held is not None:
+            visit.carried = replace(visit.carried, entry_pass=held, ended=None)
+        verdict = self._decide(visit)
+        return verdict if isinstance(verdict, Reply | Relay) else await verdict
+
+    def _decide(self, visit: Visit) -> Verdict | Awaitable[Verdict]:
+        request = visit.request
         shown = Shown(
             document=visit.document,
             safe=request.method in _SAFE,
@@ -137,7 +168,7 @@ class Desk:
             case Join():
                 return self._join(visit, form=decision.form)
             case Wait():
-                told = visit.service.waiting(decision.ticket.number, decision.state, whole=True)
+                told = visit.service.waiting(decision.ticket.number, VisitorState.WAITING, whole=True)
                 return self._waiting(visit, told, [], form=decision.form)
             case Admit():
                 return self._admit(visit, decision)
@@ -178,7 +209,10 @@ class Desk:
         due = cookies or []
 
         def edit(status: int, headers: Headers) -> Headers:
-            kept = policy.from_origin(headers, self._our_cookies).headers
+            from_origin = policy.from_origin(headers, self._our_cookies)
+            kept = from_origin.headers
+            if entry_pass is not None and from_origin.commands:
+                self._heed(service, entry_pass, from_origin.commands)
             given = due
             renewed = service.renewed(entry_pass) if entry_pass is not None and visit.by_cookie and not given else None
             private = visit.document and service.view.state is not RoomState.OPEN and not room.cacheable
@@ -199,28 +233,63 @@ class Desk:
             return self._pages.busy(self._page_url(visit.request, form=form), math.ceil(wait_s))
         return self._joined(visit, form=form)
 
+    def _heed(self, service: RoomService, entry_pass: Pass, said: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Do what the origin says on an answer to somebody inside."""
+        found = commands.read(said)
+        room = service.room.name
+        if found.revoke:
+            service.revoke(entry_pass)
+            self._note("revoked", room, number=entry_pass.number)
+        if found.extend_ms:
+            service.extend(entry_pass, found.extend_ms)
+        if found.stock is not None:
+            service.say_stock(Stock(*found.stock))
+        if found.ended is not None:
+            service.end_line(found.ended)
+            self._note(f"origin-{found.ended}", room, number=entry_pass.number)
+        for word in found.unknown:
+            logger.warning("the origin says %s", word, extra={"reason": "unknown-command", "room": room})
+
     async def _joined(self, visit: Visit, *, form: bool) -> Verdict:
         service = visit.service
-        joined, told = await service.join()
+        try:
+            joined, told = await service.join()
+        except StoreAway as error:
+            return self._away(visit, str(error))
+        reach("join-answered")
         if joined.end_ms:
-            entry_pass = service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms)
-            return self._forward(visit, Forward("pass", entry_pass), self._pass_cookies(visit, entry_pass))
+            return self._let_in(visit, service.joined_pass(joined))
         if not joined.number:
-            return self._turn_away(visit, Refusal.FULL if told.state is VisitorState.FULL else Refusal.REJECTED)
+            return self._turn_away(visit, _REFUSED[told.state])
         ticket = service.ticket_text(service.ticket(joined))
         return self._waiting(visit, told, [self._ticket_cookie(visit, ticket)], form=form)
 
     async def _admit(self, visit: Visit, decision: Admit) -> Verdict:
         """Trade the ticket for a pass, and forward the very request that brought it."""
         ticket, service = decision.ticket, visit.service
-        claimed = await service.claim(ticket)
+        try:
+            claimed = await service.claim(ticket)
+        except StoreAway as error:
+            self._note("store-away", service.room.name, visit.client, why=str(error))
+            claimed = service.unclaimed(ticket)
+        reach("claim-answered")
         if claimed.end_ms:
-            entry_pass = service.entry_pass(ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms)
-            return self._forward(visit, Forward("pass", entry_pass), self._pass_cookies(visit, entry_pass))
+            return self._let_in(visit, service.claimed_pass(ticket, claimed))
         if claimed.gone:
             verdict = self._join(visit, form=decision.form)
             return verdict if isinstance(verdict, Reply | Relay) else await verdict
         return self._waiting(visit, self._not_yet(visit, ticket, claimed, whole=True), [], form=decision.form)
+
+    def _let_in(self, visit: Visit, entry_pass: Pass) -> Relay:
+        """Forward the request that brought a place, or found none needed, and give the pass with its answer."""
+        return self._forward(visit, Forward("pass", entry_pass), self._pass_cookies(visit, entry_pass))
+
+    def _away(self, visit: Visit, why: str) -> Reply:
+        """Answer who is new, or needs the record, while it is away: no place, no number, and nothing taken away."""
+        self._note("store-away", visit.service.room.name, visit.client, why=why)
+        if not visit.document:
+            return answers.refused(503, "Try again in a moment.", visit.service, answers.RETRY_S)
+        return self._pages.away(self._page_url(visit.request, form=visit.request.method not in _SAFE))
 
     def _not_yet(self, visit: Visit, ticket: Ticket, claimed: Claimed, *, whole: bool) -> Told:
         """Return what a visitor is told whose claim found no slot, or the minute spent."""
@@ -238,8 +307,7 @@ class Desk:
         return self._pages.waiting(visit.service, told, page_url, cookies, form=form, scripted=scripted)
 
     def _turn_away(self, visit: Visit, refusal: Refusal) -> Reply:
-        room = visit.service.room
-        self._note(refusal, room.name, visit.client)
+        self._note(refusal, visit.service.room.name, visit.client)
         page_url = self._page_url(visit.request, form=visit.request.method not in _SAFE)
         match refusal:
             case Refusal.PREFETCH:
@@ -250,9 +318,13 @@ class Desk:
             case Refusal.CROSS_SITE_FORM:
                 return self._pages.form(page_url)
             case Refusal.FULL:
-                return self._pages.full(room, page_url)
+                return self._pages.full(visit.service, page_url)
             case Refusal.REJECTED:
-                return self._pages.rejected(page_url)
+                return self._pages.ended(visit.service, VisitorState.REJECTED, page_url)
+            case Refusal.CLOSED:
+                return self._pages.ended(visit.service, VisitorState.CLOSED, page_url)
+            case Refusal.SOLD_OUT:
+                return self._pages.ended(visit.service, VisitorState.SOLD_OUT, page_url)
             case _:
                 assert_never(refusal)
 
@@ -268,7 +340,7 @@ class Desk:
         if own.kind is OwnKind.LIVE:
             return answers.text(200, "ok")
         if own.kind is OwnKind.READY:
-            return answers.text(503, "draining", (b"Retry-After", b"1")) if self.draining else answers.text(200, "ok")
+            return self._ready()
         service = self._services.get(own.name)
         if service is None:
             return answers.text(404, "There is no such room.")
@@ -286,6 +358,13 @@ class Desk:
         if own.kind is OwnKind.CLAIM:
             return self._api_claim(visit)
         return self._leave(visit)
+
+    def _ready(self) -> Reply:
+        """Say whether this worker may serve, and what an operator would want to know if it does."""
+        if self.draining:
+            return answers.text(503, "draining", (b"Retry-After", b"1"))
+        notes = [note for service in self._services.values() for note in service.notes()]
+        return answers.text(200, "\n".join(["ok", *notes]))
 
     def _me(self, visit: Visit, *, hidden: bool) -> Reply:
         service, entry_pass = visit.service, visit.carried.entry_pass
@@ -320,9 +399,13 @@ class Desk:
 
     async def _api_joined(self, visit: Visit, key: str | None) -> Reply:
         service = visit.service
-        joined, told = await service.join(key)
+        try:
+            joined, told = await service.join(key)
+        except StoreAway as error:
+            return self._away(visit, str(error))
+        reach("join-answered")
         if joined.end_ms:
-            entry_pass = service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms)
+            entry_pass = service.joined_pass(joined)
             extra = {"pass": service.pass_text(entry_pass)}
             return answers.told_json(service, told, extra, self._pass_cookies(visit, entry_pass))
         if not joined.number:
@@ -344,19 +427,28 @@ class Desk:
         told = service.told(visit.carried)
         if told.state is VisitorState.WAITING:
             return answers.told_json(service, told, {}, [])
-        claimed = await service.claim(ticket)
+        try:
+            claimed = await service.claim(ticket)
+        except StoreAway as error:
+            self._note("store-away", service.room.name, visit.client, why=str(error))
+            claimed = service.unclaimed(ticket)
+        reach("claim-answered")
         if claimed.gone:
             return answers.told_json(service, Told(VisitorState.NONE), {}, [])
         if not claimed.end_ms:
             return answers.told_json(service, self._not_yet(visit, ticket, claimed, whole=False), {}, [])
-        entry_pass = service.entry_pass(ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms)
+        entry_pass = service.claimed_pass(ticket, claimed)
         told = Told(VisitorState.ADMITTED, ticket.number, pass_until=claimed.end_ms)
         extra = {"pass": service.pass_text(entry_pass)}
         return answers.told_json(service, told, extra, self._pass_cookies(visit, entry_pass))
 
     async def _leave(self, visit: Visit) -> Reply:
         service = visit.service
-        await service.leave(visit.carried)
+        try:
+            await service.leave(visit.carried)
+        except StoreAway as error:  # it is asked for again until it is known; the visitor need not wait for that
+            self._note("store-away", service.room.name, visit.client, why=str(error))
+        reach("release-answered")
         cookies = [answers.cookie(service.room, "", 0, https=visit.https)] if visit.by_cookie else []
         if visit.document:
             return self._pages.left(_came_from(visit.request) or "/", cookies)
@@ -428,7 +520,7 @@ class Desk:
     def _pass_cookies(visit: Visit, entry_pass: Pass) -> Headers:
         return [answers.pass_cookie(visit.service, entry_pass, https=visit.https)]
 
-    def _note(self, reason: str, room: str, client: str = "", **known: str) -> None:
+    def _note(self, reason: str, room: str, client: str = "", **known: object) -> None:
         """Count what was not simply forwarded, and log it: at most ten lines a second a reason."""
         self.counts[reason, room] += 1
         logger.info("%s", reason, extra={"reason": reason, "room": room, "client": client, **known})

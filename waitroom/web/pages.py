@@ -76,6 +76,9 @@ class Notice(StrEnum):
     LEFT = "left"
     """The visitor gave up the place."""
 
+    AWAY = "away"
+    """No place can be given at the moment, because it could not be kept; the page tries again."""
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingView:

@@ -1,0 +1,384 @@
+"""The book of all rooms: what every store does, whatever it keeps its record in.
+
+One call is one step. A store adds the rest around it: when a step counts as done, and what survives. Two things are
+judged here and nowhere else.
+
+*Whether the counter can be trusted.* A record that is missing although the room has run, or smaller than what a worker
+issued or saw signed, begins a fresh series: no number is given twice, whatever was lost. A record of a smaller
+generation than a signed one adopts that one. What had run is in the note beside the key file (``store/notes.py``).
+
+*What was said over the configuration.* An operator's words, and the origin's, stay until they are cleared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from waitroom.core import lasting
+from waitroom.core.queueing import MINUTE_MS, Claimed, Line
+from waitroom.model import Overrides, QueueingMethod
+from waitroom.ports import Status, Ticked
+from waitroom.store.notes import RoomNote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from waitroom.core.lasting import Kept
+    from waitroom.core.queueing import Joined, JoinRequest, Snapshot
+    from waitroom.model import Pass, Room
+    from waitroom.ports import Known, Lead, Noted
+    from waitroom.store.notes import Notes
+
+NOTE_EVERY_MS = 5_000
+"""How often the note is written while a room is used; what it states therefore holds for so long."""
+
+ROLL_MS = 1_000
+"""After a moment in which nobody could be heard, what the workers noted meanwhile has so long to come in."""
+
+LOG_MAX = 200
+"""How much of what was said to a room is remembered."""
+
+PEOPLE_MAX = 10_000_000
+MESSAGE_CHARS_MAX = 500
+NOT_BUILT = ("admission", "admission_floor_per_minute")
+
+
+class Book:
+    """Every room's line. ``kept`` is what an earlier process left, ``trusted`` whether that is surely its last word.
+
+    ``at_ms`` is when it was kept; ``assume_ran``: a room without a record or a note is taken for one that has run.
+    ``watched``: the lines remember what changes, for a store that keeps it.
+    """
+
+    def __init__(
+        self,
+        rooms: Sequence[Room],
+        now_ms: int,
+        notes: Notes | None = None,
+        *,
+        kept: Mapping[str, Kept] | None = None,
+        trusted: bool = True,
+        at_ms: int = 0,
+        assume_ran: bool = False,
+        watched: bool = False,
+    ) -> None:
+        self._notes = notes
+        self._noted: dict[str, RoomNote] = dict(notes.read()) if notes else {}
+        self._note_due_ms = 0
+        self._kept = dict(kept or {})
+        self._trusted = trusted
+        self._at_ms = at_ms
+        self._assume_ran = assume_ran
+        self._watched = watched
+        self.lines: dict[str, Line] = {}
+        self.logs: dict[str, list[dict[str, Any]]] = {}
+        self.renewed: set[str] = set()
+        self.configure(rooms, now_ms)
+
+    def configure(self, rooms: Sequence[Room], now_ms: int) -> None:
+        """Go on with these settings. A room that is named no more is kept, for workers that still serve it."""
+        for room in rooms:
+            line = self.lines.get(room.name)
+            if line is None:
+                self._put(room.name, self._open(room, now_ms))
+            else:
+                line.configure(room, line.overrides, now_ms)
+
+    # -- steps: see ``ports.Store`` --------------------------------------------------------------------------------
+
+    def join(self, room: str, known: Known, requests: Sequence[JoinRequest], now_ms: int) -> list[Joined]:
+        """Give numbers."""
+        joined = self._meet(room, known, now_ms).join(requests, now_ms)
+        self._note_if_new(room, (one.end_ms for one in joined), now_ms)
+        return joined
+
+    def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]], now_ms: int) -> list[Claimed]:
+        """Trade called numbers for slots."""
+        line = self._meet(room, known, now_ms)
+        if known.generation != line.generation:
+            return [Claimed(number, gone=True) for number, _ in numbers]
+        claimed = [line.claim(number, now_ms, now_ms + int(silence_s * 1000)) for number, silence_s in numbers]
+        self._note_if_new(room, (one.end_ms for one in claimed), now_ms)
+        return claimed
+
+    def leave(self, room: str, known: Known, numbers: Sequence[int], now_ms: int) -> None:
+        """Give up places and slots."""
+        line = self._meet(room, known, now_ms)
+        if known.generation == line.generation:
+            for number in numbers:
+                line.leave(number, now_ms)
+
+    def look_up(self, room: str, known: Known, passes: Sequence[Pass], now_ms: int) -> list[int]:
+        """Return the ends that are held, sliding what is held still."""
+        line = self._meet(room, known, now_ms)
+        if known.generation != line.generation:
+            return [0] * len(passes)
+        return [
+            line.renew(one.number, one.admitted_ms, one.end_ms, now_ms) if line.held_end_ms(one.number, now_ms) else 0
+            for one in passes
+        ]
+
+    def tick(self, room: str, known: Known, noted: Noted, lead: Lead, now_ms: int) -> Ticked:
+        """Take in what was noted, let time pass; call, if ``lead`` holds the lead."""
+        line = self._meet(room, known, now_ms)
+        if known.generation == line.generation:
+            line.hear(noted.heard, now_ms)
+            for used in noted.used:
+                line.renew(used.number, used.admitted_ms, used.end_ms, now_ms)
+            for number, by_ms in noted.extended:
+                line.extend(number, by_ms, now_ms)
+            self._hear_origin(room, noted, now_ms)
+        line.sweep(now_ms)
+        term = line.lead(lead.worker, now_ms, resign=lead.budget < 0)
+        fenced = not term or lead.term not in (0, term) or lead.serving != line.serving
+        called = [] if fenced else line.call(lead.budget, now_ms)
+        self.note(now_ms)
+        return Ticked(called, line.snapshot(now_ms), term)
+
+    def snapshot(self, room: str, now_ms: int) -> Snapshot:
+        """Return the present view."""
+        return self.lines[room].snapshot(now_ms)
+
+    def operate(self, room: str, verbs: Mapping[str, Any], who: str, now_ms: int) -> None:
+        """Do what an operator says. Raises ``ValueError`` with a sentence, and then nothing was done."""
+        line = self.lines[room]
+        verbs = dict(verbs)
+        reset, clear = verbs.pop("reset", None), verbs.pop("clear", None)
+        said = Overrides() if clear else line.overrides
+        if clear:  # what the origin has in stock is no operator's word
+            said = replace(said, stock=line.overrides.stock, stock_version=line.overrides.stock_version)
+        judged: dict[str, Any] = {name: _judged(name, value) for name, value in verbs.items()}
+        said = replace(said, **judged)
+        if not (reset or clear or verbs):
+            raise ValueError("says nothing; name what is to change")
+        line.configure(line.configured, said, now_ms)
+        if reset:
+            self._reset(room, now_ms, keep_inside=reset == "keep_inside")
+        did = ["clear"] if clear else []
+        did += ["reset, keeping those inside" if reset == "keep_inside" else "reset"] if reset else []
+        did += [f"{name} = {value}" for name, value in verbs.items()]
+        self._log(room, who, ", ".join(did), now_ms)
+
+    def status(self, room: str, now_ms: int) -> Status:
+        """Return a room as an operator sees it."""
+        line = self.lines[room]
+        resting_ms = max(0, line.rests_until_ms - now_ms)
+        facts = {
+            "state": line.state(now_ms),
+            "final": line.overrides.final,
+            "generation": line.generation,
+            "serving": line.serving,
+            "issued": line.issued,
+            "waiting": line.present,
+            "inside": line.inside,
+            "called": line.called,
+            "total_active_users": line.room.total_active_users,
+            "new_users_per_minute": line.room.new_users_per_minute,
+            "admitted_last_minute": line.admissions.in_minute(now_ms),
+            "joined_total": line.joined,
+            "called_total": line.calls,
+            "admitted_total": line.admitted,
+            "overtakings_total": line.overtakings,
+            "cap_exceeded_total": line.cap_exceeded,
+            "rests_s": resting_ms / 1000,
+            "stock": line.overrides.stock,
+            "message": line.overrides.message,
+            "said": {
+                name: value
+                for one in fields(Overrides)
+                if (value := getattr(line.overrides, (name := one.name))) not in (None, False)
+                and name != "stock_version"
+            },
+            "leader": line.leader if now_ms < line.leads_until_ms else None,
+            "term": line.term,
+            "at_ms": now_ms,
+        }
+        return Status(room, facts, tuple(self.logs.get(room, ())))
+
+    def resume(self, still_ms: int, now_ms: int) -> None:
+        """Go on after ``still_ms`` in which nobody could be heard: every clock stood still."""
+        for line in self.lines.values():
+            _resume(line, still_ms, now_ms)
+
+    def note(self, now_ms: int, *, at_once: bool = False) -> None:
+        """Note what a successor must know, should this process end at any moment until the next time."""
+        if self._notes is None or not (at_once or now_ms >= self._note_due_ms or self._outgrown()):
+            return
+        for name, line in self.lines.items():
+            if line.issued >= line.base or line.generation > 1 or line.earlier:
+                self._noted[name] = RoomNote(line.issued, self._rests_until_ms(line, now_ms), line.generation)
+        if self._notes.write(self._noted):
+            self._note_due_ms = now_ms + NOTE_EVERY_MS
+
+    # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _put(self, room: str, line: Line) -> None:
+        if self._watched:
+            lasting.watch(line)
+        self.lines[room] = line
+        self.renewed.add(room)
+
+    def _open(self, room: Room, now_ms: int) -> Line:
+        """Return a room's line: the one that was kept, or one that knows that it may have forgotten."""
+        kept, noted = self._kept.get(room.name), self._noted.get(room.name)
+        if kept is not None:
+            line = lasting.restore(room, kept)
+            line.leader, line.leads_until_ms = "", 0
+            known = noted.issued if noted and noted.generation == line.generation else 0
+            if self._trusted and known <= line.issued:
+                _resume(line, max(0, now_ms - self._at_ms), now_ms)
+                return line
+            line.begin_series(known, now_ms, rests_until_ms=noted.rests_until_ms if noted else None)
+            return line
+        if noted is None and not self._assume_ran:
+            return Line(room, now_ms)
+        line = Line(room, now_ms, generation=noted.generation if noted else 1)
+        if noted is None:
+            line.begin_series(0, now_ms)
+        else:
+            line.begin_series(noted.issued, now_ms, rests_until_ms=noted.rests_until_ms)
+        return line
+
+    def _meet(self, room: str, known: Known, now_ms: int) -> Line:
+        """Return the room's line, after making sure that it is not behind what its caller knows."""
+        line = self.lines[room]
+        if known.generation > line.generation:
+            found = Line(line.configured, now_ms, generation=known.generation, overrides=line.overrides)
+            found.begin_series(known.number, now_ms)
+            self._put(room, found)
+            self._log(room, "waitroom", f"generation {known.generation} adopted: the record had lost it", now_ms)
+        elif known.generation == line.generation and known.number > line.issued:
+            line.begin_series(known.number, now_ms)
+            self._log(room, "waitroom", "a new series: the record had lost numbers", now_ms)
+        return self.lines[room]
+
+    def _reset(self, room: str, now_ms: int, *, keep_inside: bool) -> None:
+        """End the line and the passes, and begin a generation; what was admitted in the last minute still counts."""
+        old = self.lines[room]
+        line = Line(old.configured, now_ms, generation=old.generation + 1, overrides=old.overrides)
+        line.admissions = old.admissions
+        line.assumed_until_ms = old.assumed_until_ms
+        for name in ("leader", "term", "leads_until_ms", "calls", "admitted", "joined", "overtakings", "cap_exceeded"):
+            setattr(line, name, getattr(old, name))
+        if keep_inside:
+            line.former = {(old.generation, number): end_ms for number, end_ms in old.ends().items()} | old.former
+        self._put(room, line)
+
+    def _hear_origin(self, room: str, noted: Noted, now_ms: int) -> None:
+        """Take in what the origin says of its stock, and of the line's end."""
+        line = self.lines[room]
+        said = line.overrides
+        if (stock := noted.stock) is not None and (stock.version is None or stock.version >= said.stock_version):
+            said = replace(said, stock=stock.count, stock_version=stock.version or said.stock_version)
+        if noted.ended is not None:
+            said = replace(
+                said, closed=said.closed or noted.ended == "close", final=said.final or noted.ended != "close"
+            )
+        if said != line.overrides:
+            if (said.closed, said.final, said.sold_out) != (
+                line.overrides.closed,
+                line.overrides.final,
+                line.overrides.sold_out,
+            ):
+                self._log(room, "origin", noted.ended or f"stock = {said.stock}", now_ms)
+            line.configure(line.configured, said, now_ms)
+
+    def _log(self, room: str, who: str, did: str, now_ms: int) -> None:
+        log = self.logs.setdefault(room, [])
+        log.append({"at_ms": now_ms, "who": who, "did": did})
+        del log[:-LOG_MAX]
+
+    def _note_if_new(self, room: str, ends_ms: Iterable[int], now_ms: int) -> None:
+        """Note at once the first number of a series, and a pass that ends later than the note allows for."""
+        noted, line = self._noted.get(room), self.lines[room]
+        if (
+            noted is None
+            or noted.issued < line.base <= line.issued
+            or noted.generation < line.generation
+            or any(end_ms > noted.rests_until_ms for end_ms in ends_ms)
+        ):
+            self.note(now_ms, at_once=True)
+
+    def _outgrown(self) -> bool:
+        """Whether a pass is out, or somebody was told to be away, for longer than the note allows for."""
+        return any(
+            max(line.passes_end_ms, line.asks_by_ms) > (self._noted[name].rests_until_ms if name in self._noted else 0)
+            for name, line in self.lines.items()
+        )
+
+    @staticmethod
+    def _rests_until_ms(line: Line, now_ms: int) -> int:
+        """Until when a successor lets nobody in: 0 when nobody is inside, in line, or was in the last minute."""
+        until_ms = line.rests_until_ms if line.rests_until_ms > now_ms else 0
+        if line.asks_by_ms:
+            until_ms = max(until_ms, line.asks_by_ms + NOTE_EVERY_MS)
+        if line.passes_end_ms or line.admissions.in_minute(now_ms):
+            longest_ms = max(int(line.room.session_duration_s * 1000), MINUTE_MS)
+            until_ms = max(until_ms, line.passes_end_ms, now_ms + NOTE_EVERY_MS + longest_ms)
+        return until_ms
+
+
+def _resume(line: Line, still_ms: int, now_ms: int) -> None:
+    line.stand(still_ms, unheard=True)
+    if line.present or line.called:
+        line.rolls_until_ms = max(line.rolls_until_ms, now_ms + ROLL_MS)
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is neither true nor false")  # noqa: TRY004 - one kind of error for what was said wrongly
+    return value
+
+
+def _people(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= PEOPLE_MAX:
+        raise ValueError(f"{value!r} is no number of people; write 1 to {PEOPLE_MAX}")
+    return value
+
+
+def _stock(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= PEOPLE_MAX:
+        raise ValueError(f"{value!r} is no stock; write 0 to {PEOPLE_MAX}")
+    return value
+
+
+def _method(value: object) -> QueueingMethod:
+    try:
+        return QueueingMethod(str(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not among the choices; write {', '.join(QueueingMethod)}") from None
+
+
+def _message(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MESSAGE_CHARS_MAX or not value.isprintable():
+        raise ValueError(f"a message is one line of 1 to {MESSAGE_CHARS_MAX} printable characters")
+    return value
+
+
+_JUDGES: Mapping[str, Callable[[object], object]] = {
+    "queue_all": _switch,
+    "suspended": _switch,
+    "closed": _switch,
+    "final": _switch,
+    "new_users_per_minute": _people,
+    "total_active_users": _people,
+    "queueing_method": _method,
+    "stock": _stock,
+    "message": _message,
+}
+
+
+def _judged(name: str, value: object) -> object:
+    """Return the value for a field of ``Overrides``; null goes back to the configuration."""
+    if name in NOT_BUILT:
+        raise ValueError(f"{name}: is not built yet")
+    judge = _JUDGES.get(name)
+    if judge is None:
+        raise ValueError(f"{name}: is no setting that can be said over; known are {', '.join(_JUDGES)}")
+    if value is None:
+        return False if name in ("closed", "final") else None
+    try:
+        return judge(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

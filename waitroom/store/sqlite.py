@@ -1,0 +1,336 @@
+"""``sqlite:``, the store of one machine: every room's line in one process's memory, and durable before it is answered.
+
+Steps are applied in memory in the order they come; all that came *while the previous commit ran* are committed
+together, on a thread of their own, and only then answered. So a flood of joins is a few commits, a slow disk costs
+waiting and not throughput, and whoever is waiting longest is served first.
+
+When a commit fails (the disk is full, a backup holds the lock) the steps in it are answered with ``StoreAway``; they
+stay in memory and are kept with the next commit that succeeds, as if the answer had been lost. Meanwhile nothing is
+taken in: nobody gets a number that may not last. When the file itself is gone or is another one, what is in memory is
+the last word, and is written anew. On return every clock has stood still for as long as it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from waitroom.core import lasting
+from waitroom.core.lasting import ENTRY
+from waitroom.core.queueing import SHIFT
+from waitroom.crashing import reach
+from waitroom.errors import StartError, StoreAway
+from waitroom.store.book import Book
+from waitroom.store.sqlitefile import RecordFile, RecordLost, Seal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from waitroom.clock import Clock
+    from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
+    from waitroom.model import Pass, Room
+    from waitroom.ports import Known, Lead, Noted, Status, Ticked
+    from waitroom.store.notes import Notes
+
+logger = logging.getLogger("waitroom.store")
+
+JOURNAL_BYTES_MAX = 256 * 1024
+"""Beyond so much journal a room's changed chunks are written whole and the journal is dropped."""
+
+AGAIN_S = 0.25
+"""After a commit that failed, when the next is tried."""
+
+ALIVE_MS = 1_000
+"""How often a room with anybody in it is kept although nothing changed: a successor takes the rest for standstill."""
+
+Outcome = TypeVar("Outcome")
+
+
+class SqliteStore:
+    """Every room's line, kept in the file at ``path``. Raises ``StartError`` when that cannot be had.
+
+    ``notes`` and ``seal`` stand beside the signing keys; ``assume_ran``: without a note, a room is taken for one that
+    has run before.
+    """
+
+    def __init__(
+        self,
+        rooms: Sequence[Room],
+        clock: Clock,
+        path: Path,
+        notes: Notes | None = None,
+        seal: Path | None = None,
+        *,
+        assume_ran: bool = False,
+    ) -> None:
+        self._file = RecordFile(path, clock, Seal(seal or path.with_name(path.name + ".seal")))
+        self._file.open()
+        now_ms = self._file.now_ms()
+        self._book = Book(
+            rooms,
+            now_ms,
+            notes,
+            kept=self._file.kept,
+            trusted=self._file.trusted,
+            at_ms=self._file.at_ms,
+            assume_ran=assume_ran,
+            watched=True,
+        )
+        self._book.logs.update(self._file.logs)
+        self._file.kept = {}
+        self._thread = ThreadPoolExecutor(1, "waitroom-record")
+        self._waiting: list[tuple[Callable[[int], Any], str, asyncio.Future[Any]]] = []
+        self._running: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._headers: dict[str, str] = {}
+        self._slots: dict[str, set[int]] = {}
+        self._journal_bytes: dict[str, int] = {}
+        self._journal_chunks: dict[str, set[int]] = {}
+        self._logged: dict[str, int] = {name: len(log) for name, log in self._book.logs.items()}
+        self._kept_ms = now_ms
+        self.away = ""
+        try:
+            if self._file.fresh:
+                self._file.begin(now_ms)
+            # What is restored is written whole once: restoring may have changed it, and the journal ends.
+            self._take_for_new(self._book.lines)
+            self._write(self._collect(now_ms, set(self._book.lines)))
+        except (StoreAway, sqlite3.Error) as error:
+            raise StartError(f"{path}: the record cannot be written: {error}") from error
+
+    def now_ms(self) -> int:
+        """Return store time."""
+        return self._file.now_ms()
+
+    async def configure(self, rooms: Sequence[Room]) -> None:
+        """Go on with other settings."""
+        await self._do("", lambda now_ms: self._book.configure(rooms, now_ms))
+
+    async def join(self, room: str, known: Known, requests: Sequence[JoinRequest]) -> list[Joined]:
+        """Give numbers in order; in standby admit as many as there is room for."""
+        return await self._do("join", lambda now_ms: self._book.join(room, known, requests, now_ms))
+
+    async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
+        """Trade called numbers for slots."""
+        return await self._do("claim", lambda now_ms: self._book.claim(room, known, numbers, now_ms))
+
+    async def leave(self, room: str, known: Known, numbers: Sequence[int]) -> None:
+        """Give up places and slots."""
+        await self._do("release", lambda now_ms: self._book.leave(room, known, numbers, now_ms))
+
+    async def look_up(self, room: str, known: Known, passes: Sequence[Pass]) -> list[int]:
+        """Return the ends that are held."""
+        return await self._do("renew", lambda now_ms: self._book.look_up(room, known, passes, now_ms))
+
+    async def tick(self, room: str, known: Known, noted: Noted, lead: Lead) -> Ticked:
+        """Take in what was noted, let time pass, call."""
+
+        def step(now_ms: int) -> Ticked:
+            ticked = self._book.tick(room, known, noted, lead, now_ms)
+            if ticked.called:
+                reach("call")
+            if noted.used:
+                reach("renew")
+            return ticked
+
+        ticked = await self._do("", step)
+        if ticked.called:
+            reach("call-kept")
+        if noted.used:
+            reach("renew-kept")
+        return ticked
+
+    async def snapshot(self, room: str) -> Snapshot:
+        """Return the present view of a room."""
+        return await self._do("", lambda now_ms: self._book.snapshot(room, now_ms))
+
+    async def operate(self, room: str, verbs: Mapping[str, Any], who: str) -> Status:
+        """Do what an operator says."""
+
+        def step(now_ms: int) -> Status:
+            self._book.operate(room, verbs, who, now_ms)
+            return self._book.status(room, now_ms)
+
+        return await self._do("", step)
+
+    async def status(self, room: str) -> Status:
+        """Return a room as an operator sees it; also while nothing can be written."""
+        return self._book.status(room, self.now_ms())
+
+    async def close(self) -> None:
+        """Finish what is under way, and let go of the file."""
+        if self._returning is not None:
+            self._returning.cancel()
+        tasks = [task for task in (self._running, self._returning) if task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        now_ms = self.now_ms()
+        self._book.note(now_ms, at_once=True)
+        with contextlib.suppress(StoreAway):
+            self._write(self._collect(now_ms, set(self._book.lines)))
+        self._thread.shutdown()
+        self._file.close()
+
+    # -- how ---------------------------------------------------------------------------------------------------------
+
+    async def _do(self, step: str, work: Callable[[int], Outcome]) -> Outcome:
+        """Return what ``work`` returns at the present of store time, once that is kept."""
+        if self.away:
+            raise StoreAway(self.away)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+        self._waiting.append((work, step, future))
+        if self._running is None:
+            self._running = loop.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._round()
+        finally:
+            self._running = None
+
+    async def _round(self) -> None:
+        """Apply what has come, keep it, answer it."""
+        batch, self._waiting = self._waiting, []
+        batch = [(work, step, future) for work, step, future in batch if not future.done()]  # given up meanwhile
+        now_ms = self.now_ms()
+        outcomes: list[tuple[asyncio.Future[Any], Any, str]] = []
+        for work, step, future in batch:
+            try:
+                outcomes.append((future, work(now_ms), step))
+                if step:
+                    reach(step)
+            except Exception as error:  # noqa: BLE001 - it is handed to who asked
+                future.set_exception(error)
+        try:
+            await self._keep(now_ms)
+        except StoreAway as error:
+            for future, _, _ in outcomes:
+                if not future.done():
+                    future.set_exception(StoreAway(str(error)))
+            self._go_away(str(error))
+            return
+        for future, outcome, step in outcomes:
+            if step:
+                reach(f"{step}-kept")
+            if not future.done():
+                future.set_result(outcome)
+
+    async def _keep(self, now_ms: int) -> None:
+        found = self._collect(now_ms)
+        if found is not None:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._write_file, found)
+            self._settle(found)
+
+    def _write(self, found: _Found | None) -> None:
+        if found is not None:
+            self._write_file(found)
+            self._settle(found)
+
+    def _collect(self, now_ms: int, merged: set[str] | None = None) -> _Found | None:
+        """Return what has changed; None when nothing has."""
+        found = _Found(now_ms)
+        for name, line in self._book.lines.items():
+            header = json.dumps(lasting.header(line) | {"leads_until_ms": 0})
+            alive = now_ms - self._kept_ms >= ALIVE_MS and lasting.is_busy(line)
+            new = name in self._book.renewed
+            if not (new or alive or lasting.has_changed(line) or header != self._headers.get(name)):
+                continue
+            merge = new or name in (merged or ()) or self._journal_bytes.get(name, 0) > JOURNAL_BYTES_MAX
+            slots = set() if new else self._slots.get(name, set())
+            chunks = self._journal_chunks.get(name, set()) if merge else set()
+            found.headers[name] = header
+            found.changes[name] = lasting.changes(line, slots, chunks)
+            if new:
+                found.emptied.append(name)
+            if merge:
+                found.merged.append(name)
+        for name, log in self._book.logs.items():
+            if len(log) != self._logged.get(name) or (log and log[-1]["at_ms"] >= self._kept_ms):
+                found.logs[name] = list(log)
+        return found if found.changes or found.logs else None
+
+    def _write_file(self, found: _Found) -> None:
+        """Write it; on the thread of its own."""
+        self._file.write(found.changes, found.emptied, found.logs, found.at_ms, found.merged)
+
+    def _settle(self, found: _Found) -> None:
+        """Know that it is kept."""
+        for name, changed in found.changes.items():
+            lasting.settled(self._book.lines[name])
+            self._headers[name] = found.headers[name]
+            slots = self._slots.setdefault(name, set())
+            if name in found.emptied:
+                slots.clear()
+            slots.difference_update(changed.freed)
+            slots.update(slot.number for slot in changed.slots)
+            chunks = self._journal_chunks.setdefault(name, set())
+            if name in found.merged:
+                self._journal_bytes[name] = 0
+                chunks.clear()
+            self._journal_bytes[name] = self._journal_bytes.get(name, 0) + len(changed.entries)
+            chunks.update(number >> SHIFT for number, *_ in ENTRY.iter_unpack(changed.entries))
+        self._book.renewed.difference_update(found.emptied)
+        self._logged.update((name, len(log)) for name, log in found.logs.items())
+        self._kept_ms = found.at_ms
+
+    def _take_for_new(self, lines: Mapping[str, Any]) -> None:
+        for name, line in lines.items():
+            lasting.everything(line)
+            self._book.renewed.add(name)
+
+    def _go_away(self, why: str) -> None:
+        """Take nothing in until a commit succeeds."""
+        self.away = why
+        logger.error("the record cannot be written: %s", why, extra={"reason": "store-away"})
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(StoreAway(why))
+        self._waiting = []
+        self._returning = asyncio.get_running_loop().create_task(self._come_back())
+
+    async def _come_back(self) -> None:
+        loop = asyncio.get_running_loop()
+        since_ms = self._kept_ms
+        while self.away:
+            now_ms = self.now_ms()
+            try:
+                if not self._file.is_ours():
+                    await loop.run_in_executor(self._thread, self._file.begin_anew, now_ms)
+                    self._take_for_new(self._book.lines)
+                    self._logged = {}
+                await self._keep(now_ms)
+            except (StoreAway, OSError) as error:
+                self._note_trouble(error)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                self.away = ""
+        logger.warning("the record is written again", extra={"reason": "store-back"})
+        self._book.resume(max(0, self.now_ms() - since_ms), self.now_ms())
+
+    def _note_trouble(self, error: Exception) -> None:
+        """Say what is wrong now, if it is something else than before; a file that is not readable is begun anew."""
+        if isinstance(error, RecordLost):
+            self._file.disown()
+        if str(error) != self.away:
+            self.away = str(error)
+            logger.error("the record still cannot be written: %s", error, extra={"reason": "store-away"})
+
+
+class _Found:
+    """What one commit is made of."""
+
+    def __init__(self, at_ms: int) -> None:
+        self.at_ms = at_ms
+        self.changes: dict[str, lasting.Changes] = {}
+        self.headers: dict[str, str] = {}
+        self.emptied: list[str] = []
+        self.merged: list[str] = []
+        self.logs: dict[str, list[dict[str, Any]]] = {}
