@@ -13,6 +13,7 @@ import uvicorn
 
 from waitroom import resources
 from waitroom.clock import SystemClock
+from waitroom.core.assertion import AssertionSigner
 from waitroom.core.tokens import Keyring
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
@@ -77,7 +78,8 @@ async def build(settings: Settings, secret_keys: Sequence[str]) -> Parts:
     }
     origin = Origin(settings.origin, settings.limits)
     limit = JoinLimit(settings.limits.joins_per_client_per_minute, spare_private=not settings.trusted_proxies)
-    desk = Desk(settings, services, origin, Answers(Pages(resources.find("templates"))), limit, clock=clock)
+    pages = Answers(Pages(resources.find("templates")))
+    desk = Desk(settings, services, origin, pages, limit, signer=AssertionSigner(secret_keys[-1]), clock=clock)
     return Parts(
         settings=settings,
         store=store,

@@ -47,6 +47,10 @@ class StartError(WaitroomError):
     """We cannot start: a port taken, a key file unreadable. The operator's to mend; the message says how."""
 
 
+class KeyRefused(WaitroomError):  # noqa: N818 - as one says it
+    """A change of the signing keys that would do harm, or cannot be made here. The message says what would be right."""
+
+
 class UpstreamError(WaitroomError):
     """The origin failed. ``reason`` is one word for logs; ``sent`` says whether it may have acted on the request."""
 

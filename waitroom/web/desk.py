@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from waitroom.clock import Clock
+    from waitroom.core.assertion import AssertionSigner
     from waitroom.core.queueing import Claimed
     from waitroom.core.routing import OwnPath, Route
     from waitroom.errors import UpstreamError
@@ -72,6 +73,7 @@ class Desk:
         pages: Answers,
         joins: JoinLimit,
         *,
+        signer: AssertionSigner,
         clock: Clock,
     ) -> None:
         self.draining = False
@@ -80,6 +82,7 @@ class Desk:
         self._origin = origin
         self._pages = pages
         self._joins = joins
+        self._signer = signer
         self._clock = clock
         self._trusted = settings.trusted_proxies
         self._router = Router(settings.rooms)
@@ -159,6 +162,7 @@ class Desk:
                 (b"Waitroom-Number", b"%d" % entry_pass.number),
                 (b"Waitroom-Visitor", entry_pass.visitor.encode()),
                 (b"Waitroom-Admitted-At", b"%d" % entry_pass.admitted_ms),
+                (b"Waitroom-Assertion", self._assertion(visit.request, entry_pass)),
             ]
         due = cookies or []
 
@@ -388,6 +392,11 @@ class Desk:
             )
 
         return Relay(self._origin, headers, edit or self._plain_edit, fallback)
+
+    def _assertion(self, request: Request, entry_pass: Pass) -> bytes:
+        """Sign what is being forwarded. The wall clock says when: it is the origin's own that will judge it."""
+        host, now_ms = request.fields.get(b"host", b""), int(self._clock.wall_s() * 1000)
+        return self._signer.sign(entry_pass, request.method, host, request.target, now_ms)
 
     def _plain_edit(self, _: int, headers: Headers) -> Headers:
         return policy.from_origin(headers, self._our_cookies).headers
