@@ -326,8 +326,8 @@ class AsgiAssertionMiddleware:
     resolves dots. All paths are protected if nothing is said. Leave out what the proxy forwards without a pass:
     ordinary pages, a room's ``bypass``, and whatever is not to fail while the room is suspended or in ``passthrough``.
 
-    ``root_path`` is what the server puts before every path although it was not in the request: that of ``uvicorn
-    --root-path``, which is alone in doing so. It is taken away before the target is compared.
+    ``root_path`` is what the server puts before every path although it was not in the request, as ``uvicorn
+    --root-path`` does. It is taken away before the target is compared.
 
     Put it outermost: what stands around it must not change method, Host or path.
     """
