@@ -343,7 +343,7 @@ async def test_asking_is_being_heard_until_the_time_told(served):
     told = served.told(ticket)
     [heard] = [heard for heard in served.service.take_noted().heard if heard.number == ticket.number]
     until_ms = served.service.now_ms() + int(silence_s(told.refresh_s, served.room.refresh) * 1000)
-    assert heard == Heard(ticket.number, until_ms, visible=True)
+    assert heard == Heard(ticket.number, until_ms, visible=True, at_ms=served.service.now_ms())
 
 
 async def test_a_hidden_page_is_told_a_minute_and_heard_as_hidden(served):

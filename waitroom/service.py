@@ -352,9 +352,10 @@ class RoomService:
 
     def hear(self, number: int, told_s: float, *, visible: bool) -> None:
         """Note that a number asked for itself and was told to come back in ``told_s``."""
-        silent_until_ms = self.now_ms() + int(silence_s(told_s, self.room.refresh) * 1000)
+        now_ms = self.now_ms()
+        silent_until_ms = now_ms + int(silence_s(told_s, self.room.refresh) * 1000)
         before = self._heard.get(number)
-        self._heard[number] = Heard(number, silent_until_ms, visible or (before is not None and before.visible))
+        self._heard[number] = Heard(number, silent_until_ms, visible or (before is not None and before.visible), now_ms)
 
     def ticket(self, joined: Joined) -> Ticket:
         """Return the ticket of a place."""
