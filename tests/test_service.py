@@ -445,3 +445,11 @@ async def test_what_everybody_shares_is_true_and_bounded():
     assert all(served.service.view.ahead(number) == ahead for number, ahead in status["ahead"])
     assert (status["ahead"][0], status["ahead"][-1]) == ([1, 0], [500, 499])
     assert served.service.shared_etag != before
+
+
+async def test_a_ticket_of_an_older_key_is_to_be_signed_anew(served):
+    """A rotation costs nobody the place, not even who waits longer than the old key is kept."""
+    ticket = await served.ticket()
+    newer = RoomService(served.room, served.service.view, served.store, Keyring(["k" * 32, "n" * 32]), served.clock)
+    assert newer.read([(text(ticket), None)]) == Carried(ticket=ticket, resign=True)
+    assert newer.read([(newer.ticket_text(ticket), None)]) == Carried(ticket=ticket)

@@ -224,6 +224,7 @@ class OpenedSqlite(_OpenedHere):
 
     def crash(self) -> None:
         """Let go of the file, as the system does when a process ends."""
+        assert isinstance(self.store, SqliteStore)
         self.store.abandon()
 
 
