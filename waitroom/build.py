@@ -15,6 +15,7 @@ from waitroom import resources
 from waitroom.clock import SystemClock
 from waitroom.core.tokens import Keyring
 from waitroom.service import RoomService
+from waitroom.store.keeping import Keeper
 from waitroom.store.memory import MemoryStore
 from waitroom.store.notes import Notes
 from waitroom.ticker import Ticker
@@ -27,6 +28,7 @@ from waitroom.web.pages import Pages
 from waitroom.web.wire import check_uvicorn, wire_class
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -56,8 +58,29 @@ class Parts:
             access_log=False,
             proxy_headers=False,
             backlog=backlog,
-            timeout_graceful_shutdown=max(1, int(self.settings.limits.drain_timeout_s)),
+            timeout_graceful_shutdown=1,  # what uvicorn waits for has ended by then: see ``drain``
         )
+
+    def begin_to_drain(self) -> None:
+        """Tell everybody that we end, from this moment on."""
+        self.desk.draining = True
+        self.hall.begin_to_drain(self.settings.limits.drain_timeout_s)
+
+    async def drain(self) -> None:
+        """Wait for what is under way, within ``drain_timeout``: visitors first, then orders whose visitor has gone."""
+        await self.hall.drain()
+        await self.origin.drain(self.hall.drained_by)
+
+    def stats(self) -> dict[str, float]:
+        """Return what this worker counts; names that end in ``_total`` only grow."""
+        tally = self.hall.tally
+        return {
+            "requests_total": tally.requests,
+            "replies_total": tally.replies,
+            "relays_total": tally.relays,
+            "connections": len(self.hall.wires),
+            **{f'refused_total{{reason="{reason}"}}': count for reason, count in tally.refused.items()},
+        }
 
     async def close(self) -> None:
         """Let go of everything, the last tick taken."""
@@ -66,7 +89,12 @@ class Parts:
         await self.store.close()
 
 
-async def build(settings: Settings, secret_keys: Sequence[str]) -> Parts:
+async def build(
+    settings: Settings,
+    secret_keys: Sequence[str],
+    store_address: bytes,  # noqa: ARG001 - the record is still in this process
+    index: int,  # noqa: ARG001 - the same
+) -> Parts:
     """Return the parts of a worker. Raises ``StartError`` when one of them cannot be had."""
     check_uvicorn()
     clock = SystemClock()
@@ -86,6 +114,11 @@ async def build(settings: Settings, secret_keys: Sequence[str]) -> Parts:
         hall=Hall(desk, settings.limits),
         origin=origin,
     )
+
+
+async def build_keeper(_settings: Settings, store: socket.socket) -> Keeper:
+    """Return the keeper that answers on ``store``. Raises ``StartError`` when the record cannot be had."""
+    return Keeper(store)
 
 
 def notes_path(secret_keys_file: Path) -> Path:

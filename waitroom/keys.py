@@ -21,9 +21,10 @@ ENVIRONMENT = "WAITROOM_SECRET_KEYS"
 KEY_BYTES = 32
 
 
-def load(path: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
+def load(path: Path, environ: Mapping[str, str], *, make: bool = True) -> tuple[str, ...]:
     """Return the keys, newest last, making the file at ``path`` when there is none and the environment names none.
 
+    Without ``make`` a missing file is an error: once places have been given, a new key would throw everybody out.
     Raises ``StartError`` when the keys cannot be had or are too short to be safe.
     """
     if stated := environ.get(ENVIRONMENT, "").strip():
@@ -31,7 +32,9 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
         return _checked(keys, ENVIRONMENT)
     try:
         text = path.read_text(encoding="ascii")
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not make:
+            raise StartError(f"{path}: there are no signing keys; a restart makes new ones") from error
         return (_make(path),)
     except (OSError, UnicodeDecodeError) as error:
         raise StartError(f"{path}: the signing keys cannot be read: {error}") from error
