@@ -69,7 +69,10 @@ class Server(uvicorn.Server):
 
 async def serve(orders: Orders, listening: socket.socket, tied: tether.Tether) -> None:
     """Serve until told to stop."""
-    allow_files(orders.settings.limits.connections_per_worker + FILES_BESIDE)
+    allowed = allow_files(wanted := orders.settings.limits.connections_per_worker + FILES_BESIDE)
+    if allowed < wanted and not orders.index:  # it is the same for all of them
+        words = "limits.connections_per_worker needs %d open files, %d are allowed; raise the hard limit (ulimit -Hn)"
+        logger.warning(words, wanted, allowed, extra={"reason": "open-files"})
     parts = await build(orders.settings, orders.secret_keys, orders.store_address, orders.index)
     server = Server(parts)
     tied.hold(server.stop, parts.stats, serves=lambda: server.started)
@@ -81,8 +84,8 @@ async def serve(orders: Orders, listening: socket.socket, tied: tether.Tether) -
         await tied.let_go()
 
 
-def allow_files(wanted: int) -> None:
-    """Let this process have ``wanted`` files open, or as many as it may.
+def allow_files(wanted: int) -> int:
+    """Let this process have ``wanted`` files open, or as many as it may. Return how many.
 
     Most systems start a process with 1,024 although it may have many more. Without this the crowd's connection number
     1,024 would be refused, and so would the shop's ordinary visitors.
@@ -92,9 +95,7 @@ def allow_files(wanted: int) -> None:
     allowed = wanted if hard == unlimited else min(wanted, hard)
     if soft != unlimited and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        words = "limits.connections_per_worker needs %d open files, %d are allowed; raise the hard limit (ulimit -Hn)"
-        logger.warning(words, wanted, allowed, extra={"reason": "open-files"})
+    return allowed
 
 
 if __name__ == "__main__":

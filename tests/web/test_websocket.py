@@ -1,5 +1,6 @@
 """WebSocket frames, followed through any reads: where one ends, what may be put there, and when to give up."""
 
+import itertools
 import time
 
 import pytest
@@ -49,7 +50,7 @@ def read(stream, *, masked):
 def in_pieces(data, cuts):
     """Return ``data`` cut at the given places."""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
 
 
 payloads = st.one_of(
@@ -59,7 +60,7 @@ messages = st.lists(st.tuples(st.sampled_from([0, 1, 2]), payloads), min_size=1,
 
 
 @given(messages, st.booleans(), st.lists(st.integers(0, 1 << 20), max_size=6), st.integers(0, 6))
-@example([(1, b"a" * 65_536), (2, b"")], True, [1, 3, 9, 13, 14, 15], 3)
+@example(sent=[(1, b"a" * 65_536), (2, b"")], masked=True, cuts=[1, 3, 9, 13, 14, 15], part_after=3)
 def test_a_goodbye_comes_between_two_frames(sent, masked, cuts, part_after):
     """Whenever it is asked for, and however the reads fell: whole frames, then the goodbye, then nothing."""
     stream = b"".join(frame(opcode, payload, masked=masked) for opcode, payload in sent)

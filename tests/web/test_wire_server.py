@@ -234,10 +234,10 @@ async def test_the_reaper_runs_by_itself():
         await asyncio.sleep(0.02)
         hall._tick(asyncio.get_running_loop())
         assert await client.read_to_end() == b""
+        client.finish()
         await until(lambda: not hall.wires)
         hall._tick(asyncio.get_running_loop())
         assert hall._timer is None
-        client.finish()
         server.close()
 
 

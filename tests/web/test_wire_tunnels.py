@@ -169,6 +169,7 @@ class Conversation:
         self.peer = None
 
     async def __call__(self, origin, peer):
+        """Be the origin's script."""
         await peer.read_head()
         self.peer = peer
         await peer.send(SWITCH)
@@ -257,7 +258,7 @@ async def test_who_does_not_answer_a_close_frame_is_closed_anyway():
 
 async def test_an_ordinary_goodbye_is_theirs():
     """While we stay, a Close frame is passed on like anything else, and it is for the two of them to end."""
-    async with conversing() as (front, client, origin):
+    async with conversing() as (_, client, origin):
         await client.send(CLIENT_CLOSES)
         assert await client.read_exactly(4) == GOING_AWAY
         assert origin.heard == CLIENT_CLOSES
