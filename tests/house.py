@@ -247,9 +247,8 @@ def processes(supervisor: int) -> list[tuple[int, str]]:
     found = []
     for pid in map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()):
         with contextlib.suppress(OSError):
-            for role in ("keeper", "worker"):
-                if f"waitroom.{role}\0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append((pid, role))
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            found += [(pid, role) for role in ("keeper", "worker") if f"waitroom.{role}" in words]
     return found
 
 

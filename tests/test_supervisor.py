@@ -59,6 +59,7 @@ class File:
         self.reads = 0
 
     def __call__(self):
+        """Read it."""
         self.reads += 1
         if self.error is not None:
             raise self.error
@@ -141,7 +142,7 @@ async def test_one_worker_is_no_special_case(settings):
         assert len(serving(it)) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "dies"])
 async def test_a_worker_that_hangs_or_dies_is_replaced(settings, caplog, number):
     """Another serves on the same socket in its post; its sibling and the keeper are left alone."""
     async with supervised(settings, silent_s=0.6) as (it, _):
@@ -156,7 +157,7 @@ async def test_a_worker_that_hangs_or_dies_is_replaced(settings, caplog, number)
         assert "worker 0 ended with -9; starting another" in caplog.text
 
 
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "dies"])
 async def test_a_keeper_that_hangs_or_dies_is_replaced(settings, number):
     """Workers serve on and are not restarted; the next keeper answers at the same address."""
     async with supervised(settings, silent_s=0.6) as (it, _):
@@ -459,6 +460,27 @@ async def test_told_to_stop_during_a_reload(settings):
         assert not processes(os.getpid())
 
 
+async def test_a_worker_says_that_it_is_not_ready_when_the_house_ends(settings):
+    """On a connection that is kept: after a reload it is told 200 and to close, at the end of all 503."""
+    raw = GET.replace(b"live", b"ready").replace(b"Connection: close\r\n", b"")
+    async with supervised(settings) as (it, _):
+        for end, status in ((it.reload, b"200"), (it.stop, b"503")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            writer.write(raw)
+            first = await reader.readuntil(b"\r\n\r\nok\n")
+            assert b" 200 " in first
+            assert b"Connection: close" not in first
+            old = set(it._children)
+            end()
+            await until(lambda old=old: any(child.retiring for child in old))
+            await asyncio.sleep(0.1)
+            writer.write(raw)
+            last = await reader.read()
+            assert b" %b " % status in last
+            assert b"Connection: close" in last
+            writer.close()
+
+
 async def test_who_does_not_end_in_time_is_killed(settings, monkeypatch, caplog):
     """A stop ends within drain_timeout and a little, whatever a child does; the keeper is the last to go."""
     monkeypatch.setattr(supervisor_module, "END_WITHIN_S", 0.3)
@@ -507,7 +529,17 @@ def test_a_killed_supervisor_leaves_nobody_behind(tmp_path):
                 os.kill(next(pid for pid, role in children if role == "worker"), signal.SIGSTOP)
             finally:
                 process.kill()
-        until_sync(lambda children=children: not any(alive(pid) for pid, _ in children), patience_s=2)
+        gone(children)
+
+
+def gone(children):
+    """Wait until nobody of ``children`` is left; who is left is, so that no test leaves a process behind, killed."""
+    try:
+        until_sync(lambda: not any(alive(pid) for pid, _ in children), f"{children} are left", patience_s=2)
+    finally:
+        for pid, _ in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_supervisor_killed_at_any_moment_of_the_start_leaves_nobody_behind(tmp_path):
@@ -519,7 +551,7 @@ def test_a_supervisor_killed_at_any_moment_of_the_start_leaves_nobody_behind(tmp
         children = processes(process.pid)
         process.kill()
         process.wait()
-        until_sync(lambda children=children: not any(alive(pid) for pid, _ in children), patience_s=2)
+        gone(children)
 
 
 # The child's end.
@@ -533,7 +565,7 @@ async def tethered(configure):
         ours.setblocking(False)  # noqa: FBT003 - the standard library's signature
         tether = Tether(theirs)
         stopped = asyncio.Event()
-        tether.hold(stopped.set, lambda: {"heard_total": 3}, serves=lambda: True, configure=configure)
+        tether.hold(lambda _: stopped.set(), lambda: {"heard_total": 3}, serves=lambda: True, configure=configure)
         yield ours, tether, stopped
         await tether.let_go()
 

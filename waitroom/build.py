@@ -62,8 +62,7 @@ class Parts:
         )
 
     def begin_to_drain(self) -> None:
-        """Tell everybody that we end, from this moment on."""
-        self.desk.draining = True
+        """Let everybody come to an end, from this moment on."""
         self.hall.begin_to_drain(self.settings.limits.drain_timeout_s)
 
     async def drain(self) -> None:

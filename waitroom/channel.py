@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import signal
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +33,10 @@ CANNOT_START = 78
 
 BROKEN = 70
 """An exit code for a fault of ours (``EX_SOFTWARE``)."""
+
+HOUSE_ENDS = signal.SIGUSR1
+"""Tells a worker to end because the whole house does. SIGTERM only says that another has taken its place, so whoever
+asks it whether we are ready is told yes, and that the connection closes."""
 
 LENGTH = struct.Struct("!I")
 

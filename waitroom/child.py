@@ -72,6 +72,7 @@ class Child:
         self._control: socket.socket | None = None
         self._settled = asyncio.Event()
         self._answer: asyncio.Future[str] | None = None
+        self._goodbye = signal.SIGTERM
         self._killing: asyncio.TimerHandle | None = None
         self._life = loop.create_task(self._live())
 
@@ -114,12 +115,13 @@ class Child:
             self.orders = orders
         return refusal
 
-    def retire(self, within_s: float) -> None:
+    def retire(self, within_s: float, number: signal.Signals = signal.SIGTERM) -> None:
         """Tell it to finish what it does and end; kill it when it has not ended ``within_s`` from now."""
+        self._goodbye = number
+        self._signal(number)
         if not self.retiring:
             self.retiring = True
             self._killing = asyncio.get_running_loop().call_later(within_s, self._kill, "does not end in time")
-            self._signal(signal.SIGTERM)
 
     # Its life.
 
@@ -156,7 +158,7 @@ class Child:
                     start_new_session=True,  # Ctrl-C in a terminal reaches us alone; children are told by us
                 )
             if self.retiring:  # told to end while it was being born: it has not been told
-                self._signal(signal.SIGTERM)
+                self._signal(self._goodbye)
             self._control = ours
             hearing = asyncio.create_task(self._hear(ours))
             watching = asyncio.create_task(self._watch())

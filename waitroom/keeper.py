@@ -28,7 +28,7 @@ async def serve(orders: Orders, store: socket.socket, tied: tether.Tether) -> No
     async def configure(changed: Orders) -> None:
         await keeper.configure(changed.settings)
 
-    tied.hold(serving.cancel, keeper.stats, serves=lambda: True, configure=configure)
+    tied.hold(lambda _: serving.cancel(), keeper.stats, serves=lambda: True, configure=configure)
     try:
         await asyncio.wait({serving})
         if not serving.cancelled():

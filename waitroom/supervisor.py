@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from waitroom.channel import BROKEN, CANNOT_START
+from waitroom.channel import BROKEN, CANNOT_START, HOUSE_ENDS
 from waitroom.child import Child
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.model import Address
@@ -254,8 +254,8 @@ class Supervisor:
 
     # Ending.
 
-    def _retire(self, child: Child) -> None:
-        child.retire(child.orders.settings.limits.drain_timeout_s + END_WITHIN_S)
+    def _retire(self, child: Child, number: signal.Signals = signal.SIGTERM) -> None:
+        child.retire(child.orders.settings.limits.drain_timeout_s + END_WITHIN_S, number)
 
     async def _end(self) -> None:
         """End the workers, those that drain and those that are being started too, and then the keeper."""
@@ -264,7 +264,7 @@ class Supervisor:
             ending = [child for child in self._children if child.role == role]
             for child in ending:
                 if role == "worker":
-                    self._retire(child)
+                    self._retire(child, HOUSE_ENDS)
                 else:
                     child.retire(END_WITHIN_S)
             await asyncio.gather(*(child.ended() for child in ending))

@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from waitroom import logs
-from waitroom.channel import BEAT_S, BROKEN, CANNOT_START, Message, Orders, Pieces, read_orders, receive_orders
+from waitroom.channel import (
+    BEAT_S,
+    BROKEN,
+    CANNOT_START,
+    HOUSE_ENDS,
+    Message,
+    Orders,
+    Pieces,
+    read_orders,
+    receive_orders,
+)
 from waitroom.errors import StartError, WaitroomError
 
 if TYPE_CHECKING:
@@ -46,19 +56,21 @@ class Tether:
 
     def hold(
         self,
-        stop: Callable[[], object],
+        stop: Callable[[signal.Signals], object],
         stats: Callable[[], Mapping[str, float]],
         *,
         serves: Callable[[], bool],
         configure: Callable[[Orders], Awaitable[None]] | None = None,
     ) -> None:
-        """Be tied from now on: call ``stop`` when told to end, say ``ready`` once ``serves()``, and then beat."""
+        """Be tied from now on: say ``ready`` once ``serves()``, and then beat; ``stop`` gets the signal to end."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        for number in (signal.SIGTERM, HOUSE_ENDS):
+            loop.add_signal_handler(number, stop, number)
         self._stats = stats
         self._configure = configure
         self._tasks = [loop.create_task(self._beat(serves)), loop.create_task(self._listen())]
+        for task in self._tasks:
+            task.add_done_callback(_tell)
 
     async def let_go(self) -> None:
         """Tell the last counters, for the process is about to end."""
@@ -102,6 +114,12 @@ class Tether:
     async def _say(self, message: Message) -> None:
         async with self._sending:  # or two messages could come in pieces of each other
             await asyncio.get_running_loop().sock_sendall(self._control, message.packed())
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """Say what broke: without its tether a child is only found out when it has been silent for long."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("the tether broke", exc_info=error, extra={"reason": "bug"})
 
 
 def run(serve: Callable[[Orders, socket.socket, Tether], Coroutine[None, None, None]]) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import resource
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import uvicorn
 
 from waitroom import tether
 from waitroom.build import Parts, build
+from waitroom.channel import HOUSE_ENDS
 from waitroom.sockets import BACKLOG
 
 if TYPE_CHECKING:
@@ -47,8 +49,10 @@ class Server(uvicorn.Server):
         """Leave signals to the worker."""
         yield
 
-    def stop(self) -> None:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Accept nothing more, now, and begin to drain."""
+        if number == HOUSE_ENDS:
+            self._parts.desk.draining = True
         if self.should_exit:
             return
         self.should_exit = True

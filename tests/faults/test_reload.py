@@ -103,8 +103,8 @@ async def ready(it, workers):
 class Client:
     """Asks one thing after the other, and counts what failed.
 
-    It ``keeps`` its connection as long as it may. One that ``looks`` sees whether it was closed meanwhile before it asks
-    again; any other believes what it was told in the last answer.
+    It ``keeps`` its connection as long as it may. One that ``looks`` sees whether it was closed meanwhile before it
+    asks again; any other believes what it was told in the last answer.
     """
 
     def __init__(self, port, *, keeps, looks=False):
@@ -164,11 +164,15 @@ async def test_ten_reloads_fail_no_request(tmp_path):
         asking += [client.go_on(4.0, until_s, chance) for client in rare]
         asking += [client.go_on(0.25, until_s, chance) for client in fresh]
         crowd = asyncio.gather(*asking)
-        for _ in range(RELOADS):
-            await asyncio.sleep(REQUESTS / PER_SECOND / RELOADS * 0.95)
-            it.reload()
-        await crowd
         clients = kept + rare + fresh
+        try:
+            for _ in range(RELOADS):
+                await asyncio.sleep(REQUESTS / PER_SECOND / RELOADS * 0.95)
+                it.reload()
+                assert not any(client.failed for client in clients), [client.failed for client in clients]
+            await crowd
+        finally:
+            crowd.cancel()
         failed = [error for client in clients for error in client.failed]
         answered = sum(client.answered for client in clients)
         assert not failed, failed
