@@ -52,14 +52,17 @@ class Key:
     replaced_s: float | None = None
 
 
-def load(path: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
+def load(path: Path, environ: Mapping[str, str], *, make: bool = True) -> tuple[str, ...]:
     """Return the keys, newest last, making the file at ``path`` when there is none and the environment names none.
 
+    Without ``make`` a missing file is an error: once places have been given, a new key would throw everybody out.
     Raises ``StartError`` when the keys cannot be had or are too short to be safe.
     """
     if (stated := _stated(environ)) is not None:
         return stated
     text = _read(path)
+    if text is None and not make:
+        raise StartError(f"{path}: there are no signing keys; a restart makes new ones")
     return (_make(path, time.time()),) if text is None else _secrets(text, path)
 
 
