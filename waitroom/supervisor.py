@@ -121,7 +121,6 @@ class Supervisor:
         if not self._stopping.is_set():
             logger.info("stopping: finishing what is in flight")
             self._stopping.set()
-            self._public.close()
 
     def reload(self) -> None:
         """Read everything anew, soon. Asked again before that it is one; asked again meanwhile it is one more."""
@@ -131,12 +130,12 @@ class Supervisor:
         """Return what we and all children count.
 
         Names that end in ``_total`` (before any labels in braces) are sums over every child there ever was, and never
-        go down; all others are sums over those that live, the draining ones included.
+        go down; all others are sums over those that live, the draining ones included, but for ``children``.
         """
         sums = dict(self._totals)
         for child in self._children:
             _add(sums, child.stats)
-            _add(sums, {f'children{{role="{child.role}"}}': child.was_ready})
+            _add(sums, {f'children{{role="{child.role}"}}': child.was_ready and not child.retiring})
         return sums
 
     # Filling the posts.
@@ -214,7 +213,7 @@ class Supervisor:
             orders = replace(self._reread(), store_address=self._orders.store_address)
         except ConfigError as error:
             for mistake in error.mistakes:
-                logger.error("%s", mistake, extra={"reason": "reload"})  # noqa: TRY400 - the operator's, not ours
+                logger.error("%s", mistake)  # noqa: TRY400 - the operator's; without a reason, so that all are written
             return f"{len(error.mistakes)} mistakes in the configuration"
         except WaitroomError as error:
             return str(error)
@@ -267,6 +266,7 @@ class Supervisor:
                     self._retire(child, HOUSE_ENDS)
                 else:
                     child.retire(END_WITHIN_S)
+            self._public.close()  # by now nobody is born with it any more
             await asyncio.gather(*(child.ended() for child in ending))
         self._store.close()
 
