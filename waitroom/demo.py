@@ -46,7 +46,7 @@ PER_MINUTE = 600
 SESSION_S = 10
 JITTER = 0.3
 KILL_AT = 0.4
-"""A worker is killed when this share of the stock is sold."""
+"""A worker is killed when this share is sold of what will be: the stock, or a unit to each of the half that stays."""
 
 LIMIT_S = 90.0
 LIMIT_A_VISITOR_S = 0.25
@@ -284,7 +284,7 @@ class Demo:
         """Kill one of several workers in the middle, and note when."""
         if self.workers == 1:
             return
-        while crowd.numbers().sold < self.stock * KILL_AT:  # noqa: ASYNC110 - it is about other processes
+        while crowd.numbers().sold < min(self.stock, self.visitors // 2) * KILL_AT:  # noqa: ASYNC110 - it is about other processes
             await asyncio.sleep(0.1)
         worker = proxy.of_its_own("waitroom.worker")[0]
         killed_s.append(crowd.now_s())

@@ -114,6 +114,7 @@ class Visitor:
         self._tab, self._second_tab, self._side = (Connection(place.host, place.port) for _ in range(3))
         self._number: int | None = None
         self._told_s = 1.0
+        self._state: str | None = None
         self._claim_by_ms: int | None = None
         self._asks_left = chance.randint(1, 4) if kind in (Kind.LEAVES, Kind.LATE) else -1
         self._turns_left = 1 if kind is Kind.MISSES else 0
@@ -174,6 +175,8 @@ class Visitor:
                     await self._let_it_go_by()
                 if await self._enter():
                     return True
+                if self._state in ENDED:
+                    return False
             elif self.kind is Kind.CHEAT:
                 await self._cheat()
         return False
@@ -305,6 +308,7 @@ class Visitor:
         self._log.saw(seen)
         self._number = number or self._number
         self._told_s = seen.told_s or self._told_s
+        self._state = seen.state
         self._claim_by_ms = seen.claim_by_ms or self._claim_by_ms
         return seen
 
