@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``schema``, ``demo``.
+"""The commands: ``waitroom serve``, ``check``, ``schema``, ``status``, ``room``, ``demo``.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waitroom import config, keys, logs
+from waitroom.commands import operating
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.supervisor import Orders, Supervisor, listen
 
@@ -31,6 +32,8 @@ examples:
   waitroom demo                                 a shop, a crowd of 500, and the waiting room between them
   waitroom check config/waitroom.yaml           every mistake of a configuration at once
   waitroom serve --config config/waitroom.yaml  the proxy
+  waitroom status --watch                       who waits, who is inside, and why it is not faster
+  waitroom room launch hold                     nobody goes in for now
 """
 
 
@@ -93,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         "schema", help="print the configuration's JSON Schema, for editors", description="Print the JSON Schema."
     )
     schema.set_defaults(run=_schema)
+
+    operating.add_to(commands)
 
     demo = commands.add_parser(
         "demo",
