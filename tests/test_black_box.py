@@ -102,6 +102,7 @@ def test_the_shop_is_told_who_came(house: House, origin: RecordingOrigin) -> Non
         "Waitroom-Number",
         "Waitroom-Visitor",
         "Waitroom-Admitted-At",
+        "Waitroom-Assertion",
     ]
     assert ours[0][1] == "launch"
     assert ours[1][1] == "1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "waitroom"
 FLOORS = {
     "model": 0,
     "errors": 0,
+    "origin": 0,
     "resources": 0,
     "core": 1,
     "config": 1,
@@ -147,3 +149,9 @@ def test_every_part_has_a_floor() -> None:
     """A new module gets its floor here, so that its direction is a decision."""
     parts = {own_part(path) for path in modules()} - {"__init__", "_data"}
     assert parts <= FLOORS.keys(), parts - FLOORS.keys()
+
+
+def test_the_origins_file_stands_alone() -> None:
+    """``waitroom/origin.py`` can be copied into a shop: it imports the standard library and nothing else."""
+    roots = {name.split(".")[0] for name in imports(PACKAGE / "origin.py")}
+    assert roots <= sys.stdlib_module_names, roots - sys.stdlib_module_names

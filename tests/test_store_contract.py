@@ -16,7 +16,7 @@ from rooms import room
 from waitroom.core.queueing import CALLED, GONE, SERIES_STEP, WAITING, Heard, JoinRequest
 from waitroom.errors import StartError
 from waitroom.model import Pass, RoomState
-from waitroom.ports import Known, Lead, Noted
+from waitroom.ports import Known, Lead, Noted, Stock
 from waitroom.store.memory import MemoryStore
 from waitroom.store.notes import Notes, RoomNote
 from waitroom.store.remote import RemoteStore
@@ -264,6 +264,332 @@ async def test_store_time_does_not_follow_a_wall_clock_that_steps(opened):
         assert played.now_ms() == before_ms
     played.clock.advance(1)
     assert played.now_ms() == before_ms + 1_000
+
+
+# -- who leads -----------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """One of several that tick the same room, with what it believes."""
+
+    def __init__(self, played, name):
+        self.played, self.name = played, name
+        self.term = self.serving = 0
+
+    async def tick(self, budget=1_000, *, resign=False):
+        """Take a step as this worker would; return whom it called."""
+        lead = Lead(self.name, self.term, self.serving, -1 if resign else budget)
+        ticked = await self.played.store.tick("launch", self.played.known, Noted(), lead)
+        self.term, self.serving = ticked.term, ticked.snapshot.serving
+        return list(ticked.called)
+
+
+async def test_one_worker_leads_and_only_it_calls(opened):
+    """The first to ask leads; the other ticks as often and calls nobody."""
+    played = await opened(total_active_users=2)
+    first, second = Worker(played, "first"), Worker(played, "second")
+    await first.tick()
+    await played.join(2)
+    await played.tick(1, 2, worker="third")
+    assert await second.tick() == []
+    assert await first.tick() == [1, 2]
+
+
+async def test_a_worker_that_slept_through_its_lease_changes_nothing(opened):
+    """It was stopped for thirty seconds while another led; resumed, still believing that it leads, it calls nobody."""
+    played = await opened(total_active_users=2)
+    asleep, other = Worker(played, "asleep"), Worker(played, "other")
+    await asleep.tick()
+    played.clock.advance(30)
+    await played.join(2)
+    await played.tick(1, 2, worker="third", budget=0)  # what was noted is everybody's to bring
+    await played.tick(worker="third", budget=-1)
+    await other.tick(0)
+    assert other.term
+    assert await asleep.tick() == []
+    assert asleep.term == 0
+    assert await other.tick() == [1, 2]
+
+
+async def test_a_worker_whose_lease_ran_out_leads_anew_before_it_calls(opened):
+    """Nobody took the lead meanwhile; but what it believes is old, so this one step calls nobody."""
+    played = await opened(total_active_users=2)
+    worker = Worker(played, "one")
+    await worker.tick()
+    term = worker.term
+    played.clock.advance(30)
+    await played.join(1)
+    await played.tick(1, worker="two", budget=-1)
+    worker.term = term
+    assert await worker.tick() == []
+    assert worker.term > term
+    assert await worker.tick() == [1]
+
+
+async def test_a_call_from_another_serving_than_the_records_is_refused(opened):
+    """The term may be right and the view still old: then nobody is called."""
+    played = await opened(total_active_users=1)
+    worker = Worker(played, "one")
+    await worker.tick()
+    await played.join(2)
+    until_ms = played.now_ms() + 10_000
+    noted = Noted([Heard(1, until_ms), Heard(2, until_ms)])
+    wrong = Lead("one", worker.term, worker.serving + 1, 1_000)
+    assert (await played.store.tick("launch", played.known, noted, wrong)).called == []
+    assert await worker.tick() == [1]
+
+
+async def test_who_resigns_is_followed_at_once(opened):
+    """A worker that is told to stop leaves the lead to the next tick of another, not to three seconds of silence."""
+    played = await opened()
+    leaving, staying = Worker(played, "leaving"), Worker(played, "staying")
+    await leaving.tick()
+    await staying.tick()
+    assert staying.term == 0
+    await leaving.tick(resign=True)
+    await staying.tick()
+    assert staying.term
+
+
+async def test_terms_only_grow_across_a_crash(opened):
+    """A leader of before the crash is refused after it, whatever was granted since."""
+    played = await opened(total_active_users=2)
+    before = Worker(played, "before")
+    await before.tick()
+    if not played.keeps:
+        return
+    old_term = before.term
+    await played.crash()
+    after = Worker(played, "after")
+    await after.tick()
+    assert after.term > old_term
+
+
+# -- what is said to a room ----------------------------------------------------------------------------------------------
+
+
+async def said(played, **verbs):
+    """Say something to the room, as its operator."""
+    return (await played.store.operate("launch", verbs, "someone")).facts
+
+
+async def test_held_nobody_is_called_and_no_clock_runs(opened):
+    """queue_all: a turn and a pass end as much later as the room was held, and both are there when it goes on."""
+    played = await opened(total_active_users=2, session_duration_s=60, claim_within_s=20)
+    [inside] = await played.inside()
+    [called, waiting] = [one.number for one in await played.join(2)]
+    assert list((await played.tick(called, waiting)).called) == [called]
+    before = await played.store.snapshot("launch")
+    assert (await said(played, queue_all=True))["state"] == RoomState.HELD
+    for _ in range(100):
+        played.clock.advance(10)
+        await played.tick(called, waiting)
+    assert not (await played.claim(called))[0].end_ms
+    held = await played.store.snapshot("launch")
+    assert (held.turns, held.inside) == (before.turns, before.inside)
+    await said(played, queue_all=None)
+    after = await played.store.snapshot("launch")
+    assert after.turns == {called: before.turns[called] + 1_000_000}
+    assert after.inside == {inside: before.inside[inside] + 1_000_000}
+    assert after.stood_ms == 1_000_000
+    assert (await played.claim(called))[0].end_ms
+
+
+@pytest.mark.parametrize("verbs", [{"closed": True}, {"final": True}])
+async def test_where_the_line_has_ended_nobody_gets_a_place_or_a_pass(opened, verbs):
+    """Closed, or sold out for good: no number, no claim; opened again, everybody is where they were."""
+    played = await opened(total_active_users=1)
+    await played.join(2)
+    await played.tick(1, 2)
+    await said(played, **verbs)
+    assert (await played.join())[0].number == 0
+    assert not (await played.claim(1))[0].end_ms
+    await said(played, closed=False, final=False)
+    assert (await played.claim(1))[0].end_ms
+    assert (await played.join())[0].number == 3
+
+
+async def test_sold_out_for_now_calls_nobody_and_keeps_every_place(opened):
+    """Stock 0: newcomers get a place, nobody is called, and when stock rises the line goes on in order."""
+    played = await opened(total_active_users=2)
+    await played.join(2)
+    assert (await played.tick(stock=Stock(0))).snapshot.state is RoomState.SOLD_OUT
+    assert (await played.join())[0].number == 3
+    assert list((await played.tick(1, 2, 3)).called) == []
+    assert list((await played.tick(stock=Stock(5))).called) == [1, 2]
+
+
+async def test_an_older_word_on_the_stock_is_not_heard_over_a_newer(opened):
+    """Answers overtake each other on the way; the version says which was said last."""
+    played = await opened()
+    await played.tick(stock=Stock(0, 7))
+    await played.tick(stock=Stock(5, 6))
+    assert (await played.store.snapshot("launch")).overrides.stock == 0
+    await played.tick(stock=Stock(5, 8))
+    assert (await played.store.snapshot("launch")).overrides.stock == 5
+
+
+@pytest.mark.parametrize(("ended", "state"), [("sold-out", RoomState.SOLD_OUT), ("close", RoomState.CLOSED)])
+async def test_the_origin_ends_the_line(opened, ended, state):
+    """Its word is final, is logged as its own, and survives whatever the operator's would."""
+    played = await opened()
+    assert (await played.tick(ended=ended)).snapshot.state is state
+    assert (await played.store.status("launch")).log[-1]["who"] == "origin"
+
+
+async def test_a_limit_lowered_throws_nobody_out(opened):
+    """From 3 to 1 with 3 inside: they stay, and nobody is called until there is room below the new limit."""
+    played = await opened(total_active_users=3)
+    inside = await played.inside(3)
+    await said(played, total_active_users=1)
+    [waiting] = await played.join()
+    for gone in inside:
+        assert list((await played.tick(waiting.number)).called) == []
+        await played.leave(gone)
+    assert list((await played.tick(waiting.number)).called) == [waiting.number]
+
+
+async def test_a_reset_ends_the_line_and_the_passes(opened):
+    """A new generation begins at 1; numbers and passes of the one before are nothing."""
+    played = await opened(total_active_users=1)
+    [inside] = await played.inside()
+    await played.join(3)
+    facts = await said(played, reset=True)
+    assert (facts["generation"], facts["issued"], facts["inside"], facts["waiting"]) == (2, 0, 0, 0)
+    assert (await played.claim(inside))[0].gone
+    [first] = await played.join()
+    assert (first.number, first.generation) == (1, 2)
+
+
+async def test_a_reset_may_let_those_inside_stay(opened):
+    """Their passes run out by themselves and count as active until then."""
+    played = await opened(total_active_users=1, session_duration_s=60)
+    [inside] = await played.inside()
+    await said(played, reset="keep_inside")
+    played.known = Known(2)
+    [waiting] = await played.join()
+    ticked = await played.tick(waiting.number)
+    assert list(ticked.called) == []
+    assert ticked.snapshot.former.keys() == {(1, inside)}
+    played.clock.advance(61)
+    assert list((await played.tick(waiting.number)).called) == [waiting.number]
+
+
+async def test_what_was_said_outlives_a_restart_until_it_is_cleared(opened):
+    """A room held at noon is held after a crash; `clear` goes back to the configuration."""
+    played = await opened(total_active_users=5)
+    await said(played, queue_all=True, total_active_users=2, message="back soon")
+    if played.keeps:
+        await played.crash()
+        assert (await played.store.status("launch")).log[-1]["who"] == "someone"
+    facts = (await played.store.status("launch")).facts
+    assert (facts["state"], facts["total_active_users"], facts["message"]) == (RoomState.HELD, 2, "back soon") or (
+        not played.keeps
+    )
+    facts = await said(played, clear=True)
+    assert (facts["state"], facts["total_active_users"], facts["message"]) == (RoomState.QUEUEING, 5, None)
+
+
+@pytest.mark.parametrize(
+    "verbs",
+    [
+        {},
+        {"queue_all": "yes"},
+        {"new_users_per_minute": 0},
+        {"total_active_users": True},
+        {"queueing_method": "lifo"},
+        {"message": "two\nlines"},
+        {"stock": -1},
+        {"colour": "red"},
+        {"admission": "measured"},
+        {"stock_version": 3},
+    ],
+)
+async def test_what_cannot_be_said_changes_nothing(opened, verbs):
+    """A sentence says what is wrong, and not even the half that was right is done."""
+    played = await opened()
+    before = (await played.store.status("launch")).facts["said"]
+    with pytest.raises(ValueError, match=r"."):
+        await said(played, **({"message": "hello"} | verbs if verbs else {}))
+    assert (await played.store.status("launch")).facts["said"] == before
+
+
+# -- passes --------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_origin_adds_to_a_session(opened):
+    """extend=10m: the end moves by that, within the limit of a session."""
+    played = await opened(session_duration_s=60, session_limit_s=600)
+    [number] = await played.inside()
+    end_ms = (await played.store.snapshot("launch")).inside[number]
+    await played.tick(extended=[(number, 120_000)])
+    assert (await played.store.snapshot("launch")).inside[number] == end_ms + 120_000
+    await played.tick(extended=[(number, 3_600_000)])
+    assert (await played.store.snapshot("launch")).inside[number] == end_ms + 540_000
+
+
+async def test_an_ended_pass_is_looked_up(opened):
+    """The record holds a later end than the pass states: it is told, and slides; of one that is gone it says 0."""
+    played = await opened(session_duration_s=60)
+    [held, gone] = await played.inside(2)
+    await played.leave(gone)
+    played.clock.advance(40)
+    passes = [Pass("launch", 1, number, "a" * 16, 0, 1) for number in (held, gone)]
+    assert await played.store.look_up("launch", played.known, passes) == [played.now_ms() + 60_000, 0]
+
+
+async def test_numbers_of_another_generation_are_not_this_ones(opened):
+    """A worker that has not heard of a reset claims, leaves and renews nothing of the new generation."""
+    played = await opened(total_active_users=1)
+    await said(played, reset=True)
+    played.known = Known(2)
+    await played.join(1)
+    await played.tick(1)
+    played.known = Known(1)
+    assert (await played.claim(1))[0].gone
+    await played.leave(1)
+    assert await played.store.look_up("launch", played.known, [Pass("launch", 1, 1, "a" * 16, 0, 1)]) == [0]
+    assert (await played.store.snapshot("launch")).turns.keys() == {1}
+
+
+# -- what the record may have lost ---------------------------------------------------------------------------------------
+
+
+async def test_a_number_that_a_worker_saw_signed_is_never_given_again(opened):
+    """The record is smaller than what was signed: the next number is of a new series, beyond everything known."""
+    played = await opened()
+    await played.join(3)
+    played.known = Known(1, 500)
+    [next_one] = await played.join()
+    assert next_one.number > 1_000_000
+    assert (await played.store.snapshot("launch")).standing(400) != GONE
+    assert (await played.store.snapshot("launch")).standing(2) != GONE
+
+
+async def test_a_generation_that_was_signed_is_adopted(opened):
+    """A record that lost a reset does not go back to the generation before it."""
+    played = await opened()
+    played.known = Known(4, 20)
+    [joined] = await played.join()
+    assert joined.generation == 4
+    assert joined.number > 20
+    assert (await played.store.snapshot("launch")).generation == 4
+
+
+async def test_while_the_roll_is_called_nobody_is_called_or_passed_over(opened):
+    """After a loss everybody has the time to be heard; then they come in order, the oldest first."""
+    played = await opened(session_duration_s=30, total_active_users=1)
+    played.known = Known(1, 9)
+    [newcomer] = await played.join()
+    assert (await played.store.snapshot("launch")).rolls_until_ms > played.now_ms()
+    called = []
+    for _ in range(400):
+        played.clock.advance(0.25)
+        called += (await played.tick(newcomer.number, 9, 4, told_s=5)).called
+        if called:
+            break
+    assert called == [4]
+    assert played.now_ms() >= newcomer.joined_ms + 60_000
 
 
 # -- crashes -----------------------------------------------------------------------------------------------------------

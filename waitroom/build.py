@@ -16,6 +16,7 @@ import uvicorn
 
 from waitroom import resources
 from waitroom.clock import SystemClock
+from waitroom.core.assertion import AssertionSigner
 from waitroom.core.tokens import Keyring
 from waitroom.errors import StartError, StoreAway
 from waitroom.keys import ENVIRONMENT
@@ -100,7 +101,8 @@ async def build(settings: Settings, secret_keys: Sequence[str], store_address: b
     # One pool an address: rooms and sites that share a shop share its kept connections.
     origins = {address: Origin(address, settings.limits) for address in settings.origins()}
     limit = JoinLimit(settings.limits.joins_per_client_per_minute, spare_private=not settings.trusted_proxies)
-    desk = Desk(settings, services, origins, Answers(Pages(resources.find("templates"))), limit, clock=clock)
+    pages = Answers(Pages(resources.find("templates")))
+    desk = Desk(settings, services, origins, pages, limit, signer=AssertionSigner(secret_keys[-1]), clock=clock)
     return Parts(
         settings=settings,
         store=store,

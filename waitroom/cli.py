@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``schema``, ``status``, ``room``, ``demo``.
+"""The commands: ``waitroom serve``, ``check``, ``schema``, ``status``, ``room``, ``keys``, ``demo``.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -10,12 +10,14 @@ import asyncio
 import json
 import os
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waitroom import config, keys, logs
 from waitroom.commands import operating
+from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.supervisor import Orders, Supervisor, listen
 
@@ -34,6 +36,22 @@ examples:
   waitroom serve --config config/waitroom.yaml  the proxy
   waitroom status --watch                       who waits, who is inside, and why it is not faster
   waitroom room launch hold                     nobody goes in for now
+  waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
+"""
+
+KEYS = """\
+Tickets and passes are signed with a key. The newest signs and every one verifies, so nobody loses a place while keys
+are changed. It takes four steps:
+
+  waitroom keys new --config FILE          puts another into the file; nothing else happens yet
+  waitroom keys assertion --config FILE    if the shop verifies assertions: it is given all of these first
+  kill -HUP PID                            the running proxy reads its keys anew, and signs with the new one
+  waitroom keys retire ID --config FILE    when nobody carries what the old one signed; then SIGHUP again
+
+If a key has leaked, retire it at once, with --yes: whoever waits or is inside loses the place, thieves too.
+
+The file is the configuration's `secret_keys_file`. Keys in the environment (WAITROOM_SECRET_KEYS) go before it; they
+are listed here, and changed there.
 """
 
 
@@ -98,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(run=_schema)
 
     operating.add_to(commands)
+    _add_keys(commands)
 
     demo = commands.add_parser(
         "demo",
@@ -119,6 +138,52 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "keys",
+        help="list, add and retire signing keys",
+        description=KEYS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(
+        name: str, run: Callable[[argparse.Namespace], int], words: str, more: str = ""
+    ) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.{more}")
+        made.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration, YAML")
+        made.set_defaults(run=run)
+        return made
+
+    verb(
+        "new",
+        _keys_new,
+        "put another key into the file, as the newest",
+        " It signs from the next start or SIGHUP on. Where several hosts share the keys, copy the file to all of them "
+        "before any is told.",
+    )
+    listing = verb("list", _keys_list, "show the keys by their ids, which one signs, and when they were made")
+    listing.add_argument("--json", action="store_true", help="one JSON object")
+    retiring = verb(
+        "retire",
+        _keys_retire,
+        "take a key out of the file",
+        " What it signed is worth nothing from the next start or SIGHUP on. Refused for the key that signs, and for "
+        "one that was replaced less than the longest ticket_keep or session_duration of the rooms ago. That is counted "
+        "from when the next key was made: if the proxy was told of it later, wait as much longer. Whoever has been in "
+        "line since before still carries what the old key signed, so retire it when that line is over.",
+    )
+    retiring.add_argument("id", metavar="ID", help="as `waitroom keys list` shows it")
+    retiring.add_argument("--yes", action="store_true", help="although somebody may lose their place")
+    verb(
+        "assertion",
+        _keys_assertion,
+        "print the keys by which the shop verifies Waitroom-Assertion, one a line",
+        " The newest comes last. Each is derived from a signing key and makes no ticket and no pass; but whoever has "
+        "one can claim to come from here, so it is for the shop alone. See docs/ORIGIN.md.",
+    )
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -144,6 +209,58 @@ def _check(options: argparse.Namespace) -> int:
 
 def _schema(_: argparse.Namespace) -> int:
     print(json.dumps(config.schema(), indent=2))
+    return 0
+
+
+def _keys_new(options: argparse.Namespace) -> int:
+    file = config.load(options.config, os.environ).secret_keys_file
+    key = keys.new(file, os.environ, time.time())
+    print(f"{key.id} is the newest key of {file} now.")
+    print("It signs once the proxy knows it: send SIGHUP to a running one. What older keys signed stays valid.")
+    print("A shop that verifies assertions must know it before that: waitroom keys assertion.")
+    return 0
+
+
+def _keys_list(options: argparse.Namespace) -> int:
+    file = config.load(options.config, os.environ).secret_keys_file
+    found = keys.listed(file, os.environ)
+    source = keys.ENVIRONMENT if keys.from_environment(os.environ) else str(file)
+    lines = [
+        {
+            "id": key.id,
+            "signs": key is found[-1],
+            "made_at": None if key.made_s is None else keys.shown_time(key.made_s),
+            "replaced_at": None if key.replaced_s is None else keys.shown_time(key.replaced_s),
+        }
+        for key in found
+    ]
+    if options.json:
+        print(json.dumps({"source": source, "keys": lines}, indent=2))
+        return 0
+    print(
+        source if lines else f"{source} does not exist yet; the first start makes it, and so does `waitroom keys new`"
+    )
+    for line in lines:
+        end = "signs" if line["signs"] else f"verifies; replaced {line['replaced_at'] or 'at an unknown time'}"
+        print(f"  {line['id']}  made {line['made_at'] or 'at an unknown time':20}  {end}")
+    return 0
+
+
+def _keys_retire(options: argparse.Namespace) -> int:
+    settings = config.load(options.config, os.environ)
+    keep_s = max((max(room.ticket_keep_s, room.session_duration_s) for room in settings.rooms), default=0.0)
+    file, now_s = settings.secret_keys_file, time.time()
+    key = keys.retire(file, os.environ, options.id, now_s=now_s, keep_s=keep_s, sure=options.yes)
+    print(f"{key.id} is no longer in {file}.")
+    print("What it signed is refused once the proxy knows: send SIGHUP to a running one.")
+    print("Then take the key that begins with the same letters from a shop that verifies assertions.")
+    return 0
+
+
+def _keys_assertion(options: argparse.Namespace) -> int:
+    file = config.load(options.config, os.environ).secret_keys_file
+    for secret in keys.load(file, os.environ):
+        print(assertion_key(secret))
     return 0
 
 

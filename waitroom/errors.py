@@ -55,6 +55,10 @@ class StoreAway(WaitroomError):  # noqa: N818 - as one says it
     """The record cannot be reached, or cannot be written. Nothing was promised; asking again later is safe."""
 
 
+class KeyRefused(WaitroomError):  # noqa: N818 - as one says it
+    """A change of the signing keys that would do harm, or cannot be made here. The message says what would be right."""
+
+
 class UpstreamError(WaitroomError):
     """The origin failed. ``reason`` is one word for logs; ``sent`` says whether it may have acted on the request."""
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from waitroom import secretfile
+from waitroom.errors import StartError
+from waitroom.secretfile import SecretFile, fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TOKEN_CHARS_MIN = 32
+REMARK = "# The token of Waitroom's admin listener. Whoever has it is an operator.\n"
 
 
 def load_token(path: Path, *, make: bool = True) -> str:
     """Return the token in the file at ``path``, the last where it holds several; made when there is no file.
 
-    Raises ``StartError`` when it cannot be had, or is too short to be safe.
+    Raises ``StartError`` when it cannot be had or is too short to be safe; without ``make``, also when there is none.
     """
-    remark = "The token of Waitroom's admin listener. Whoever has it is an operator."
-    return secretfile.load(path, "admin token", remark, TOKEN_CHARS_MIN, make=make)[-1]
+    file = SecretFile(path, "admin token")
+    text = file.read()
+    if text is None:
+        if not make:
+            raise StartError(f"{path}: there is no admin token; the start of `waitroom serve` makes it")
+        token = fresh()
+        return token if file.make(f"{REMARK}{token}\n") else load_token(path, make=False)
+    return file.secrets_in(text)[-1]

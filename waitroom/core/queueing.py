@@ -329,7 +329,8 @@ class Line:
         if self.room.queue_all or not self.admissions.room(now_ms) or self._ended:
             retry_ms = self.admissions.wait_ms(now_ms)
             if number in self._turns:  # to find the minute spent is no miss: the offer's end moves on
-                self._turns[number] = max(self._turns[number], now_ms + retry_ms + self._claim_within_ms)
+                end_ms = self.clock_ms(now_ms) + retry_ms + self._claim_within_ms
+                self._turns[number] = max(self._turns[number], end_ms)
                 self._touch(number)
             return Claimed(number, retry_ms=retry_ms, called=number in self._turns)
         self.calls += number not in self._turns

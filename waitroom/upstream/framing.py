@@ -29,8 +29,8 @@ Accept Accept-Encoding Accept-Language Accept-Ranges Age Authorization Cache-Con
 Content-Security-Policy Content-Type Cookie ETag Expect Expires Forwarded Host If-Modified-Since If-None-Match
 Last-Modified Link Location Origin Pragma Priority Range Referer Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site
 Sec-Fetch-User Server Set-Cookie Strict-Transport-Security Upgrade-Insecure-Requests User-Agent Vary Via
-Waitroom-Admitted-At Waitroom-Number Waitroom-Room Waitroom-Visitor X-Content-Type-Options X-Forwarded-For
-X-Forwarded-Host X-Forwarded-Proto X-Frame-Options X-Powered-By X-Requested-With
+Waitroom-Admitted-At Waitroom-Assertion Waitroom-Number Waitroom-Room Waitroom-Visitor X-Content-Type-Options
+X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Frame-Options X-Powered-By X-Requested-With
 """
 PLAIN = frozenset((_PLAIN + _PLAIN.lower()).split())
 """Common spellings of headers that are no framing, to know them at one look. Others are folded and compared."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from waitroom.clock import Clock
+    from waitroom.core.assertion import AssertionSigner
     from waitroom.core.queueing import Claimed
     from waitroom.core.routing import OwnPath, Route
     from waitroom.errors import UpstreamError
@@ -85,6 +86,7 @@ class Desk:
         pages: Answers,
         joins: JoinLimit,
         *,
+        signer: AssertionSigner,
         clock: Clock,
     ) -> None:
         self.draining = False
@@ -93,6 +95,7 @@ class Desk:
         self._origins = origins
         self._pages = pages
         self._joins = joins
+        self._signer = signer
         self._clock = clock
         self._trusted = settings.trusted_proxies
         self._sites = Sites(settings.sites, settings.origin)
@@ -205,6 +208,7 @@ class Desk:
                 (b"Waitroom-Number", b"%d" % entry_pass.number),
                 (b"Waitroom-Visitor", entry_pass.visitor.encode()),
                 (b"Waitroom-Admitted-At", b"%d" % entry_pass.admitted_ms),
+                (b"Waitroom-Assertion", self._assertion(visit.request, entry_pass)),
             ]
         due = cookies or []
 
@@ -502,6 +506,11 @@ class Desk:
         address = self._room_origins.get(room) or self._sites.origin(request.host)
         assert address is not None, "a host of no site is refused before anything else"
         return self._origins[address]
+
+    def _assertion(self, request: Request, entry_pass: Pass) -> bytes:
+        """Sign what is being forwarded. The wall clock says when: it is the origin's own that will judge it."""
+        host, now_ms = request.fields.get(b"host", b""), int(self._clock.wall_s() * 1000)
+        return self._signer.sign(entry_pass, request.method, host, request.target, now_ms)
 
     def _plain_edit(self, _: int, headers: Headers) -> Headers:
         return policy.from_origin(headers, self._our_cookies).headers
