@@ -6,9 +6,11 @@ import asyncio
 import itertools
 import json
 import logging
+import re
 import signal
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rooms import room
 
 from waitroom.admin import api, server
+from waitroom.admin import metrics as metrics_module
 from waitroom.admin.facts import GateReason, gate_reason
 from waitroom.admin.server import AdminServer
 from waitroom.admin.token import load_token
@@ -27,6 +30,7 @@ from waitroom.store.memory import MemoryStore
 from waitroom.store.remote import RemoteStore
 from waitroom.store.serving import StoreServer
 
+ROOT = Path(__file__).parent.parent
 PATHS = [
     ("GET", "/"),
     ("GET", "/api/rooms"),
@@ -473,6 +477,7 @@ def test_the_first_start_makes_the_token_and_every_later_one_finds_it(tmp_path):
     token = load_token(path)
     assert len(token) == 64
     assert load_token(path) == token == load_token(path, make=False)
+    assert path.read_text() == f"{token}\n", "others read a token from it too, and take all of it"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in path.parent.iterdir()] == ["admin-token"]
 
@@ -557,11 +562,17 @@ def test_what_binds(facts, reason):
     assert gate_reason({**usual, **caps, **facts}) == reason
 
 
-async def test_no_metric_is_left_unexplained(operator):
-    """Each has a meaning, and stands in docs/OPERATIONS.md."""
-    text = (await operator.get("/metrics")).text
-    for family in text_string_to_metric_families(text):
-        assert family.documentation, family.name
+async def test_no_metric_is_left_unexplained(operator, store):
+    """Each has a meaning on the page and a row in docs/OPERATIONS.md, which has no other rows."""
+    await store.operate("launch", {"stock": 3}, "test")
+    families = list(text_string_to_metric_families((await operator.get("/metrics")).text))
+    assert all(family.documentation for family in families)
+    table = (ROOT / "docs/OPERATIONS.md").read_text().partition("| `waitroom_…` |")[2].partition("\n\n")[0]
+    rows = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    assert rows == {"up", "build_info", "room_state", "gate_reason", *metrics_module.PROCESSES} | {
+        name for name, _ in metrics_module.ROOM.values()
+    }
+    assert {sample.name.removeprefix("waitroom_") for family in families for sample in family.samples} <= rows
 
 
 async def test_json_is_json(operator):

@@ -85,6 +85,19 @@ def test_open_takes_back_whatever_shut_the_room(house, run, said):
     assert said() == {"queue_all": False, "suspended": False, "queueing_method": "fifo", "message": "soon"}
 
 
+def test_a_verb_that_does_not_show_is_said_not_to(house, run, said):
+    """Holding a room that lets everyone through holds nobody: who typed it must not believe that it does."""
+    for verb in ("hold", "close"):
+        for way in ({"suspended": True}, {"queueing_method": "passthrough"}):
+            house.do(house.store.operate("launch", {"clear": True, **way}, "test"))
+            code, out, err = run("room", "launch", verb)
+            assert (code, out.splitlines()[1].split()[1]) == (1, "passthrough")
+            assert "still lets everyone in" in err
+    assert said()["closed"], "what was said holds as soon as it can"
+    house.do(house.store.operate("launch", {"clear": True, "stock": 0}, "test"))
+    assert "a stock of 0" in run("room", "launch", "open")[2]
+
+
 def test_auto_and_an_empty_text_go_back_to_the_configuration(run, said):
     """What was set is taken back, and nothing else is."""
     for words in (["rate", "5"], ["active", "5"], ["message", "hello"], ["hold"]):

@@ -1,4 +1,7 @@
-"""The token of the admin listener: one secret in a file of its own, made at the first start."""
+"""The token of the admin listener: one secret in a file of its own, made at the first start.
+
+The file is made without a remark in it, so that what can read a token from a file, as Prometheus can, reads this one.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from waitroom.secretfile import SecretFile, fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-REMARK = "# The token of Waitroom's admin listener. Whoever has it is an operator.\n"
 
 
 def load_token(path: Path, *, make: bool = True) -> str:
@@ -24,5 +25,5 @@ def load_token(path: Path, *, make: bool = True) -> str:
         if not make:
             raise StartError(f"{path}: there is no admin token; the start of `waitroom serve` makes it")
         token = fresh()
-        return token if file.make(f"{REMARK}{token}\n") else load_token(path, make=False)
+        return token if file.make(f"{token}\n") else load_token(path, make=False)
     return file.secrets_in(text)[-1]
