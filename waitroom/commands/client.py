@@ -13,7 +13,6 @@ import httpx
 from waitroom import config
 from waitroom.admin.token import load_token
 from waitroom.errors import CommandError, ConfigError
-from waitroom.model import Address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 10.0
 """The store's own patience and that of a busy machine; who waits longer looks at the log."""
-
-REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-"""Where a listener on every address is reached from its own machine."""
 
 
 class AdminClient:
@@ -96,11 +92,9 @@ def find(admin: str | None, token_file: Path | None, file: Path | None) -> Admin
     if admin is not None and token_file is not None:
         return AdminClient(admin, token_file)
     stated = _stated(file or Path(os.environ.get("WAITROOM_CONFIG") or "config/waitroom.yaml"))
-    listen = stated.listen
-    if admin is None and not listen.port:
+    if admin is None and not stated.listen.port:
         raise CommandError("admin.listen leaves the port to the system, which the log names; say it: --admin URL")
-    address = Address(REACHED_AT.get(listen.host, listen.host), listen.port)
-    return AdminClient(admin or f"http://{address}", token_file or stated.token_file)
+    return AdminClient(admin or f"http://{stated.listen}", token_file or stated.token_file)
 
 
 def _judged(url: str) -> httpx.URL:
