@@ -151,7 +151,7 @@ class Keeper:
         return {"store_operations_total": self._server.operations}
 
 
-def build_keeper(settings: Settings, listening: socket.socket) -> Keeper:
+async def build_keeper(settings: Settings, listening: socket.socket) -> Keeper:
     """Return the keeper of the record. Raises ``StartError`` when the record cannot be had.
 
     With keys from the environment nobody can tell from the missing of a note that a room never ran: it is assumed to.

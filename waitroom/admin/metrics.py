@@ -52,6 +52,7 @@ PROCESSES: Final[Mapping[str, str]] = {
     "relays_total": "Requests forwarded to an origin.",
     "refused_total": "Requests refused at the wire, by reason.",
     "decisions_total": "Requests for a room that were not simply let through, by reason and room.",
+    "store_operations_total": "Operations on the record that workers and operators asked for.",
     "connections": "Connections of clients.",
     "loop_lag_seconds": "How late a worker's event loop is, the worst of them.",
     "children": "Processes that serve, by role.",

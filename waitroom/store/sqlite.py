@@ -176,6 +176,11 @@ class SqliteStore:
         self._thread.shutdown()
         self._file.close()
 
+    def abandon(self) -> None:
+        """Let go of the file and keep nothing more, as the end of a process does: for tests of what survives."""
+        self._thread.shutdown()
+        self._file.close()
+
     # -- how ---------------------------------------------------------------------------------------------------------
 
     async def _do(self, step: str, work: Callable[[int], Outcome]) -> Outcome:
