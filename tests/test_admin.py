@@ -250,14 +250,16 @@ async def test_reset_begins_a_generation_and_may_keep_those_inside(operator, sto
     assert did == ["reset, keeping those inside", "reset"]
 
 
-async def test_the_log_says_who_and_when(operator, house):
-    """The operator's own word for who they are; what cannot be read or is too long is just the API."""
+async def test_the_log_says_who_and_when(operator, caplog):
+    """The room's own log, and ours: the operator's word for themselves; what is unreadable or too long is just the API."""
+    caplog.set_level(logging.INFO)
     names = ["ana", "민수".encode(), "", "x" * 65, b"tab\there", b"\xff\xfe"]
     for count, name in enumerate(names, 1):
         await operator.post("/api/rooms/launch", json={"stock": count}, headers={"Waitroom-Operator": name})
     log = (await operator.get("/api/rooms/launch/log")).json()
     assert [one["who"] for one in log["log"]] == ["ana", "민수", "api", "api", "api", "\ufffd\ufffd"]
     assert log["log"][0]["did"] == "stock = 1"
+    assert "ana said: stock = 1" in caplog.messages
     assert abs(log["log"][0]["at_ms"] - SystemClock().wall_s() * 1000) < 60_000
 
 

@@ -145,7 +145,8 @@ class _Api:
             status = await self._store.operate(room, verbs, _who(request))
         except ValueError as error:
             raise _Refused(422, "said", str(error)[:SENTENCE_CHARS_MAX]) from None
-        logger.info("an operator said something", extra={"room": room, "client": _client(request)})
+        last = status.log[-1]
+        logger.info("%s said: %s", last["who"], last["did"], extra={"room": room, "client": _client(request)})
         return stated(view(status))
 
 

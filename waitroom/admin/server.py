@@ -98,6 +98,7 @@ class AdminServer:
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
+        self._sock.close()
 
 
 class _Patient(H11Protocol):
