@@ -251,7 +251,7 @@ async def test_reset_begins_a_generation_and_may_keep_those_inside(operator, sto
 
 
 async def test_the_log_says_who_and_when(operator, caplog):
-    """The room's own log, and ours: the operator's word for themselves; what is unreadable or too long is just the API."""
+    """The room's own log, and ours: the operator's word for themselves; what is unreadable or too long is the API."""
     caplog.set_level(logging.INFO)
     names = ["ana", "민수".encode(), "", "x" * 65, b"tab\there", b"\xff\xfe"]
     for count, name in enumerate(names, 1):

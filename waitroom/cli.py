@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waitroom import config, keys, logs
+from waitroom.channel import Orders
 from waitroom.commands import operating
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
-from waitroom.supervisor import Orders, Supervisor, listen
+from waitroom.sockets import listen
+from waitroom.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the proxy",
         description="Run the proxy until SIGTERM or Ctrl-C: then no new connections are taken, what is in flight is "
-        "finished within limits.drain_timeout, and the exit code is 0.",
+        "finished within limits.drain_timeout, and the exit code is 0. SIGHUP reads configuration and keys anew and "
+        "replaces the workers without failing a request; a configuration with mistakes is refused and logged, and "
+        "the old one stays. `listen` and `store` can only be changed by a restart.",
     )
     serve.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration, YAML")
     serve.add_argument("--workers", type=int, metavar="N", help="worker processes, instead of the file's `workers`")
@@ -191,12 +195,17 @@ def _settings(options: argparse.Namespace) -> Settings:
     return config.override(settings, listen=options.listen, workers=options.workers)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _orders(options: argparse.Namespace, *, again: bool = False) -> Orders:
     settings = _settings(options)
+    secret_keys = keys.load(settings.secret_keys_file, os.environ, make=not again)
+    return Orders(settings, secret_keys, options.log_format)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    orders = _orders(options)
     logs.configure(options.log_format)
-    orders = Orders(settings, keys.load(settings.secret_keys_file, os.environ), options.log_format)
-    with listen(settings) as sock:
-        return asyncio.run(Supervisor(orders, sock).run())
+    with listen(orders.settings.listen, "choose another with --listen") as sock:
+        return asyncio.run(Supervisor(orders, sock, lambda: _orders(options, again=True)).run())
 
 
 def _check(options: argparse.Namespace) -> int:
