@@ -13,10 +13,12 @@ Names have no ``waitroom_`` before them; the page of metrics puts it there.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+Words = TypeVar("Words", bound="str | tuple[str, ...]")
 
 _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)",?')
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -37,9 +39,11 @@ def split(key: str) -> tuple[str, dict[str, str]]:
     return name, {label: re.sub(r"\\.", _plain, value) for label, value in _LABEL.findall(labels)}
 
 
-def by(name: str, counts: Mapping[str, float] | Mapping[tuple[str, ...], float], *labels: str) -> dict[str, float]:
+def by(name: str, counts: Mapping[Words, float], *labels: str) -> dict[str, float]:
     """Return counts that are kept by one word, or by a tuple of words, under keys with these labels."""
-    words = ((word, count) if isinstance(word, tuple) else ((word,), count) for word, count in counts.items())
+    words: Iterable[tuple[tuple[str, ...], float]] = (
+        (word if isinstance(word, tuple) else (word,), count) for word, count in counts.items()
+    )
     return {key(name, **dict(zip(labels, word, strict=True))): count for word, count in words}
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from waitroom import stats
 from waitroom.channel import BROKEN, CANNOT_START, HOUSE_ENDS
 from waitroom.child import Child
 from waitroom.errors import ConfigError, WaitroomError
@@ -28,7 +29,7 @@ from waitroom.sockets import listen_for_workers
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from waitroom.channel import Orders
     from waitroom.child import Role
@@ -128,15 +129,11 @@ class Supervisor:
         self._reloading.set()
 
     def stats(self) -> dict[str, float]:
-        """Return what we and all children count.
-
-        Names that end in ``_total`` (before any labels in braces) are sums over every child there ever was, and never
-        go down; all others are sums over those that live, the draining ones included.
-        """
+        """Return what we and all children count, the draining ones included, added up as ``stats`` says."""
         sums = dict(self._totals)
         for child in self._children:
-            _add(sums, child.stats)
-            _add(sums, {f'children{{role="{child.role}"}}': child.was_ready})
+            stats.add(sums, child.stats)
+            stats.add(sums, {stats.key("children", role=child.role): child.was_ready})
         return sums
 
     # Filling the posts.
@@ -184,12 +181,12 @@ class Supervisor:
     def _ended(self, child: Child) -> None:
         """Keep what an ended child has counted, and fill its post anew."""
         self._children.discard(child)
-        _add(self._totals, {name: value for name, value in child.stats.items() if _is_total(name)})
+        stats.add(self._totals, stats.totals(child.stats))
         post = next((post for post in (self._keeper, *self._workers) if post is not None and post.child is child), None)
         if post is None or self._stopping.is_set() or not (child.was_ready or post.pause_s):
             return
         logger.error("%s ended with %s; starting another", child, child.code, extra={"reason": f"{child.role}-died"})
-        _add(self._totals, {f'child_deaths_total{{role="{child.role}"}}': 1})
+        stats.add(self._totals, {stats.key("child_deaths_total", role=child.role): 1})
         loop = asyncio.get_running_loop()
         post.pause_s = RESTART_S if child.was_ready else min(2 * post.pause_s, RESTART_MAX_S)
         loop.call_later(max(0.0, child.born_s + post.pause_s - loop.time()), self._refill, post, child)
@@ -206,7 +203,7 @@ class Supervisor:
             logger.error("reload refused: %s; the old configuration stays", refusal, extra={"reason": "reload"})
         else:
             logger.info("reloaded, workers: %d", len(self._workers))
-        _add(self._totals, {f'reloads_total{{outcome="{"refused" if refusal else "done"}"}}': 1})
+        stats.add(self._totals, {stats.key("reloads_total", outcome="refused" if refusal else "done"): 1})
 
     async def _try_reload(self) -> str:
         """Return why the reload is refused, or nothing once it is done."""
@@ -269,12 +266,3 @@ class Supervisor:
                     child.retire(END_WITHIN_S)
             await asyncio.gather(*(child.ended() for child in ending))
         self._store.close()
-
-
-def _is_total(name: str) -> bool:
-    return name.partition("{")[0].endswith("_total")
-
-
-def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:
-    for name, value in more.items():
-        sums[name] = sums.get(name, 0) + value

@@ -54,7 +54,7 @@ PROCESSES: Final[Mapping[str, str]] = {
     "decisions_total": "Requests for a room that were not simply let through, by reason and room.",
     "store_operations_total": "Operations on the record that workers and operators asked for.",
     "connections": "Connections of clients.",
-    "loop_lag_seconds": "How late a worker's event loop is, the worst of them.",
+    "loop_lag_seconds": "How late an event loop was at its last beat, the worst of all processes.",
     "children": "Processes that serve, by role.",
     "child_deaths_total": "Processes that ended unasked and were replaced, by role.",
     "reloads_total": "Reloads asked for, by outcome.",
