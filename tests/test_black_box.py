@@ -474,7 +474,8 @@ def test_a_restart_keeps_every_place(tmp_path: Path, origin: RecordingOrigin) ->
         assert inside.is_in(), "a pass outlives a restart"
         assert (first.me()["number"], second.me()["number"]) == (2, 3)
         time.sleep(0.8)
-        assert {first.me()["state"], second.me()["state"]} == {"missed"}
+        assert {first.me()["state"], second.me()["state"]} == {"waiting"}
+        assert (first.me()["ahead"], second.me()["ahead"], newcomer.me()["ahead"]) == (0, 1, 2)
         inside.post("/.waitroom/launch/leave")
 
 

@@ -24,6 +24,7 @@ from waitroom.channel import BEAT_S, Message, Orders, Pieces, read_message
 from waitroom.errors import ConfigError, Mistake, StartError
 from waitroom.model import Address, Admin, PathRule, Room, Settings, StoreUrl, WireLimits
 from waitroom.sockets import listen
+from waitroom.store.remote import RemoteStore
 from waitroom.supervisor import Supervisor
 from waitroom.tether import Tether
 
@@ -165,12 +166,12 @@ async def test_a_keeper_that_hangs_or_dies_is_replaced(settings, number):
     async with supervised(settings, silent_s=0.6) as (it, _):
         workers, lost = serving(it), keeper(it)
         os.kill(lost, number)
-        with socket.socket(socket.AF_UNIX) as caller:
-            caller.connect(it.orders.store_address)
-            assert b"200 OK" in await ask(it.port)
-            await until(lambda: keeper(it) not in (None, lost))
-            caller.setblocking(False)  # noqa: FBT003 - the standard library's signature
-            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(caller, 1), 5) == b""
+        store = RemoteStore(it.orders.store_address, patience_s=20)
+        asked = asyncio.create_task(store.snapshot("launch"))
+        assert b"200 OK" in await ask(it.port)
+        await until(lambda: keeper(it) not in (None, lost))
+        assert (await asked).room == "launch"
+        await store.close()
         assert not alive(lost)
         assert serving(it) == workers
 

@@ -199,7 +199,11 @@ class Snapshot:
         chunk = self.chunks.get(number >> SHIFT, b"")
         low, high = max(self.serving + 1 - start, 0), number - start
         counted = chunk.count(NEW, low, high) + chunk.count(WAITING, low, high)
-        return self.before.get(number >> SHIFT, self.counted) + counted + unseen + bisect_left(self.late, number)
+        before = self.before.get(number >> SHIFT)
+        if before is None:  # a place that the record does not know yet, or one beyond all that it knows
+            later = (count for chunk_id, count in self.before.items() if chunk_id > number >> SHIFT)
+            before = next(later, self.counted)
+        return before + counted + unseen + bisect_left(self.late, number)
 
 
 def series_base(now_ms: int, known: int) -> int:

@@ -115,7 +115,9 @@ class Book:
         if known.generation != line.generation:
             return [0] * len(passes)
         return [
-            line.renew(one.number, one.admitted_ms, one.end_ms, now_ms) if line.held_end_ms(one.number, now_ms) else 0
+            line.renew(one.number, one.admitted_ms, one.end_ms, now_ms)
+            if line.held_end_ms(one.number, now_ms) > line.clock_ms(now_ms)
+            else 0
             for one in passes
         ]
 

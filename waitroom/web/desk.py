@@ -73,6 +73,7 @@ class Visit:
     https: bool
     by_cookie: bool
     document: bool
+    looked_up: bool = False
 
 
 class Desk:
@@ -150,7 +151,7 @@ class Desk:
         except StoreAway as error:
             return self._away(visit, str(error))
         if held is not None:
-            visit.carried = replace(visit.carried, entry_pass=held, ended=None)
+            visit.carried, visit.looked_up = replace(visit.carried, entry_pass=held, ended=None), True
         verdict = self._decide(visit)
         return verdict if isinstance(verdict, Reply | Relay) else await verdict
 
@@ -167,6 +168,8 @@ class Desk:
         decision = visit.service.decide(shown)
         match decision:
             case Forward():
+                if visit.looked_up and decision.entry_pass is not None:
+                    return self._let_in(visit, decision.entry_pass)
                 return self._forward(visit, decision)
             case Join():
                 return self._join(visit, form=decision.form)
