@@ -26,13 +26,13 @@ def test_a_key_says_what_it_is_about(labels):
 def test_counts_by_words_become_keys():
     """Those of one word and those of two, as the wire and the desk keep them."""
     assert stats.by("refused_total", Counter({"host": 2}), "reason") == {'refused_total{reason="host"}': 2}
-    counts = Counter({("join", "launch"): 3, ("misdirected", ""): 1})
-    assert stats.by("decisions_total", counts, "reason", "room") == {
-        'decisions_total{reason="join",room="launch"}': 3,
-        'decisions_total{reason="misdirected",room=""}': 1,
+    counts = Counter({("bypass", "launch"): 3, ("misdirected", ""): 1})
+    assert stats.by("noted_total", counts, "reason", "room") == {
+        'noted_total{reason="bypass",room="launch"}': 3,
+        'noted_total{reason="misdirected",room=""}': 1,
     }
     with pytest.raises(ValueError, match="zip"):
-        stats.by("decisions_total", counts, "reason")
+        stats.by("noted_total", counts, "reason")
 
 
 def test_counts_and_levels_add_up_and_the_worst_lag_is_shown():

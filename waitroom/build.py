@@ -94,7 +94,7 @@ class Parts:
             "relays_total": tally.relays,
             "connections": len(self.hall.wires),
             **stats.by("refused_total", tally.refused, "reason"),
-            **stats.by("decisions_total", self.desk.counts, "reason", "room"),
+            **stats.by("noted_total", self.desk.counts, "reason", "room"),
         }
 
     async def close(self) -> None:

@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the proxy until SIGTERM or Ctrl-C: then no new connections are taken, what is in flight is "
         "finished within limits.drain_timeout, and the exit code is 0. SIGHUP reads configuration and keys anew and "
         "replaces the workers without failing a request; a configuration with mistakes is refused and logged, and "
-        "the old one stays. `listen` and `store` can only be changed by a restart.",
+        "the old one stays. `listen`, `store` and `admin.listen` can only be changed by a restart.",
     )
     serve.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration, YAML")
     serve.add_argument("--workers", type=int, metavar="N", help="worker processes, instead of the file's `workers`")
@@ -204,8 +204,11 @@ def _orders(options: argparse.Namespace, *, again: bool = False) -> Orders:
 def _serve(options: argparse.Namespace) -> int:
     orders = _orders(options)
     logs.configure(options.log_format)
-    with listen(orders.settings.listen, "choose another with --listen") as sock:
-        return asyncio.run(Supervisor(orders, sock, lambda: _orders(options, again=True)).run())
+    with (
+        listen(orders.settings.listen, "choose another with --listen") as public,
+        listen(orders.settings.admin.listen, "choose another in admin.listen") as admin,
+    ):
+        return asyncio.run(Supervisor(orders, public, lambda: _orders(options, again=True), admin=admin).run())
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ def judged(found: tuple[str, ...], where: str, kind: str) -> tuple[str, ...]:
     if not found:
         raise StartError(f"{where}: no {kind} in it; delete the file to have one made")
     if any(len(secret) < SECRET_CHARS_MIN for secret in found):
-        raise StartError(f"{where}: a {kind} has fewer than {SECRET_CHARS_MIN} characters; use a long random one")
+        raise StartError(f"{where}: the {kind} has fewer than {SECRET_CHARS_MIN} characters; use a long random one")
     return found
 
 

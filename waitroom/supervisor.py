@@ -21,11 +21,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from waitroom import stats
+from waitroom.admin.server import AdminServer
 from waitroom.channel import BROKEN, CANNOT_START, HOUSE_ENDS
 from waitroom.child import Child
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.model import Address
 from waitroom.sockets import listen_for_workers
+from waitroom.store.remote import RemoteStore
 
 if TYPE_CHECKING:
     import socket
@@ -52,7 +54,7 @@ RETIRING_SETS = 3
 
 LOOK_S = 0.05
 
-FIXED: Final = ("listen", "store")
+FIXED: Final = ("listen", "store", "admin.listen")
 """Settings that a reload cannot change: others rely on the socket, and the record is where it is."""
 
 
@@ -68,8 +70,8 @@ class Post:
 class Supervisor:
     """Runs a keeper and ``orders.settings.workers`` workers on ``public`` until told to stop.
 
-    ``reread`` returns the orders anew for a reload, or raises ``WaitroomError``. ``silent_s`` is how long a child may
-    say nothing.
+    ``reread`` returns the orders anew for a reload, or raises ``WaitroomError``. Operators are served on ``admin``, if
+    it is given. ``silent_s`` is how long a child may say nothing.
     """
 
     def __init__(
@@ -78,12 +80,16 @@ class Supervisor:
         public: socket.socket,
         reread: Callable[[], Orders],
         *,
+        admin: socket.socket | None = None,
         silent_s: float = SILENT_S,
     ) -> None:
         self._public = public
         self._store = listen_for_workers()
         self._orders = replace(orders, store_address=self._store.getsockname())
         self._reread = reread
+        self._record = RemoteStore(self._orders.store_address)
+        self._operators = admin
+        self._admin: AdminServer | None = None
         self._silent_s = silent_s
         self._address = Address(*public.getsockname()[:2])  # the port that was really had, where 0 was asked for
         self._stopping = asyncio.Event()
@@ -101,7 +107,8 @@ class Supervisor:
     async def run(self) -> int:
         """Return the exit code: 0 after a stop that was asked for.
 
-        When a child could not be started at all it is 1 if the operator can mend that, and 70 if not.
+        When a child could not be started at all it is 1 if the operator can mend that, and 70 if not. Raises
+        ``StartError`` when operators are to be served and there is no admin token to be had.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,9 +147,13 @@ class Supervisor:
 
     async def _work(self) -> int:
         """Fill every post, and reload when asked. Return an exit code if a first child could not be started."""
+        if self._operators is not None:
+            self._admin = AdminServer(self._orders.settings, self._operators, self._record, self.stats)
         keeper = self._keeper = self._post("keeper", 0)
         if not await keeper.child.ready():
             return self._cannot_start(keeper.child)
+        if self._admin is not None:
+            await self._admin.start()
         self._workers = [self._post("worker", index) for index in range(self._orders.settings.workers)]
         first = [post.child for post in self._workers]
         if failed := await self._first_not_ready(first):
@@ -241,6 +252,8 @@ class Supervisor:
         self._workers = [Post(child.orders, child, RESTART_S) for child in fresh]
         for child in old:
             self._retire(child)
+        if self._admin is not None:
+            self._admin.configure(orders.settings)
         return ""
 
     async def _room_for_more(self) -> None:
@@ -255,14 +268,20 @@ class Supervisor:
         child.retire(child.orders.settings.limits.drain_timeout_s + END_WITHIN_S, number)
 
     async def _end(self) -> None:
-        """End the workers, those that drain and those that are being started too, and then the keeper."""
+        """End the workers, those that drain and those that are being started too, then the listener, the keeper."""
         self._stopping.set()
-        for role in ("worker", "keeper"):
-            ending = [child for child in self._children if child.role == role]
-            for child in ending:
-                if role == "worker":
-                    self._retire(child, HOUSE_ENDS)
-                else:
-                    child.retire(END_WITHIN_S)
-            await asyncio.gather(*(child.ended() for child in ending))
+        await self._end_all("worker")
+        if self._admin is not None:
+            await self._admin.stop()
+        await self._record.close()
+        await self._end_all("keeper")
         self._store.close()
+
+    async def _end_all(self, role: Role) -> None:
+        ending = [child for child in self._children if child.role == role]
+        for child in ending:
+            if role == "worker":
+                self._retire(child, HOUSE_ENDS)
+            else:
+                child.retire(END_WITHIN_S)
+        await asyncio.gather(*(child.ended() for child in ending))

@@ -51,7 +51,7 @@ PROCESSES: Final[Mapping[str, str]] = {
     "replies_total": "Requests answered by Waitroom itself.",
     "relays_total": "Requests forwarded to an origin.",
     "refused_total": "Requests refused at the wire, by reason.",
-    "decisions_total": "Requests for a room that were not simply let through, by reason and room.",
+    "noted_total": "What was out of the ordinary and is logged too: bypasses, refusals, failures of a shop.",
     "store_operations_total": "Operations on the record that workers and operators asked for.",
     "connections": "Connections of clients.",
     "loop_lag_seconds": "How late an event loop was at its last beat, the worst of all processes.",
