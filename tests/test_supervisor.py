@@ -178,12 +178,15 @@ async def test_a_keeper_that_hangs_or_dies_is_replaced(settings, number):
 
 async def test_time_in_which_nobody_ran_is_nobodys_silence(settings, caplog):
     """When the whole machine stood still, nobody is killed for having said nothing meanwhile."""
-    async with supervised(settings, silent_s=0.6) as (it, _):
-        workers = serving(it)
-        for _ in range(2):
-            time.sleep(0.9)  # noqa: ASYNC251 - that nothing runs is the point
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(0.5)
+    async with supervised(settings, silent_s=1.2) as (it, _):
+        workers, everybody = serving(it), [pid for pid, _ in processes(os.getpid())]
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(1.5)  # noqa: ASYNC251 - that nothing runs is the point
+        await asyncio.sleep(0.3)  # we wake up first
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(1.3)
         assert serving(it) == workers
         assert "hangs" not in caplog.text
 
@@ -372,8 +375,11 @@ async def test_a_reload_whose_workers_are_never_ready_leaves_the_old_ones(settin
     """One that hangs at its start is ended, and the reload with it."""
     async with supervised(settings) as (it, _):
         before = [keeper(it), *serving(it)]
-        monkeypatch.setattr(child_module, "READY_WITHIN_S", 0.01)
+        monkeypatch.setattr(child_module, "READY_WITHIN_S", 0.5)
         it.reload()
+        await until(lambda: len(processes(os.getpid())) == 5)
+        for pid, _ in processes(os.getpid())[3:]:
+            os.kill(pid, signal.SIGSTOP)
         await until(lambda: "the old configuration stays" in caplog.text)
         assert "hangs; ending it" in caplog.text
         assert [keeper(it), *serving(it)] == before
@@ -421,8 +427,8 @@ async def test_reloads_in_a_row_do_not_pile_up_workers(settings, caplog, monkeyp
         it.reload()
         await until(lambda: "reloaded, workers: 1" in caplog.text)
         it.reload()
-        await asyncio.sleep(0.7)
-        assert len(processes(os.getpid())) == 3
+        await asyncio.sleep(1)
+        assert caplog.text.count("reloaded, workers: 1") == 1
         held[1].close()
         await until(lambda: caplog.text.count("reloaded, workers: 1") == 2)
 
@@ -446,7 +452,7 @@ async def test_told_to_stop_while_a_child_is_being_started(settings, monkeypatch
 
         monkeypatch.setattr(asyncio, "create_subprocess_exec", stopped_meanwhile)
         async with supervised(settings, ready=False) as (it, _):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(4):  # who is not told would be killed later
                 assert await it.running == 0
         assert not processes(os.getpid())
 

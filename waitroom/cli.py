@@ -33,7 +33,7 @@ BUG = 70
 
 EPILOG = """\
 examples:
-  waitroom demo                                 a shop, a crowd of 500, and the waiting room between them
+  waitroom demo                                 a shop, a crowd of 2,000, and the waiting room between them
   waitroom check config/waitroom.yaml           every mistake of a configuration at once
   waitroom serve --config config/waitroom.yaml  the proxy
   waitroom status --watch                       who waits, who is inside, and why it is not faster
@@ -129,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         "vanish, some come back late and some cheat, and print what came of it, read from the crowd's and the shop's "
         "own logs only. Exits 0 when every promise held.",
     )
-    demo.add_argument("--visitors", type=int, default=500, metavar="N", help="how many come (default 500)")
-    demo.add_argument("--stock", type=int, default=50, metavar="N", help="units for sale (default 50)")
-    demo.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    demo.add_argument("--visitors", type=int, default=2000, metavar="N", help="how many come (default 2000)")
+    demo.add_argument("--stock", type=int, default=400, metavar="N", help="units for sale (default 400)")
+    demo.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="of the crowd's chance (default 1)")
     demo.add_argument(
         "--exit-when-done", action="store_true", help="do not stay up afterwards for a look in the browser"

@@ -129,18 +129,17 @@ class Supervisor:
         if not self._stopping.is_set():
             logger.info("stopping: finishing what is in flight")
             self._stopping.set()
-            self._public.close()
 
     def reload(self) -> None:
         """Read everything anew, soon. Asked again before that it is one; asked again meanwhile it is one more."""
         self._reloading.set()
 
     def stats(self) -> dict[str, float]:
-        """Return what we and all children count, the draining ones included, added up as ``stats`` says."""
+        """Return what we and all children count, added up as ``stats`` says; those that drain are no ``children``."""
         sums = dict(self._totals)
         for child in self._children:
             stats.add(sums, child.stats)
-            stats.add(sums, {stats.key("children", role=child.role): child.was_ready})
+            stats.add(sums, {stats.key("children", role=child.role): child.was_ready and not child.retiring})
         return sums
 
     # Filling the posts.
@@ -222,7 +221,7 @@ class Supervisor:
             orders = replace(self._reread(), store_address=self._orders.store_address)
         except ConfigError as error:
             for mistake in error.mistakes:
-                logger.error("%s", mistake, extra={"reason": "reload"})  # noqa: TRY400 - the operator's, not ours
+                logger.error("%s", mistake)  # noqa: TRY400 - the operator's; without a reason, so that all are written
             return f"{len(error.mistakes)} mistakes in the configuration"
         except WaitroomError as error:
             return str(error)
@@ -284,4 +283,5 @@ class Supervisor:
                 self._retire(child, HOUSE_ENDS)
             else:
                 child.retire(END_WITHIN_S)
+        self._public.close()  # by now nobody is born with it any more
         await asyncio.gather(*(child.ended() for child in ending))

@@ -134,6 +134,33 @@ async def test_nothing_is_accepted_after_the_word_to_stop():
             assert address == late.writer.get_extra_info("sockname")
 
 
+async def test_a_connection_accepted_in_the_turn_of_the_stop_is_served():
+    """The word to stop may come between the accepting of a connection and the moment the loop tells of it."""
+    async with serving(lambda _: Reply(200, body=b"ok")) as server:
+        bound = server.config.http_protocol_class
+
+        class Sudden(bound):
+            """A connection that is made just before the end."""
+
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                asyncio.get_running_loop().call_soon(server.stop)  # which runs before it is told ``connection_made``
+
+            def connection_made(self, transport):
+                """Look that it is so."""
+                assert server.hall.draining
+                super().connection_made(transport)
+
+        server.config.http_protocol_class = Sudden
+        client = await connect(server)
+        await client.send(GET)
+        last = await client.read_response()
+        assert (last.body, last[b"Connection"]) == (b"ok", b"close")
+        assert await client.read_to_end() == b""
+        client.finish()
+        await server.ended
+
+
 async def test_a_request_on_its_way_is_read_before_the_close():
     """A request that has arrived, but that a busy loop has not told of, keeps the connection from being closed."""
     async with serving(lambda _: Reply(200, body=b"ok")) as server:

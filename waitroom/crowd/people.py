@@ -35,6 +35,7 @@ PLAIN: Headers = {"Accept": "text/html"}
 """What a browser without script or fetch metadata sends."""
 
 EVENT = "/event/"
+ENDED = ("sold_out", "closed")
 ARRIVALS_MAX = 5
 SERVER_ERROR = 500
 TRIALS_A_POLL = 4
@@ -163,7 +164,7 @@ class Visitor:
             self._asks_left -= 1
             if seen.state == "admitted" and seen.what == "document":
                 return True
-            if seen.state in ("none", "expired"):
+            if seen.state in ("none", "expired", *ENDED):
                 return False
             if seen.state in ("called", "missed", "admitted"):
                 if self.kind in (Kind.VANISHES, Kind.LEAVES):
@@ -242,9 +243,9 @@ class Visitor:
     async def _document(self, connection: Connection | None = None, headers: Headers = DOCUMENT) -> Seen:
         """Open the event's page; it shows the place in line, or the shop."""
         sent_s, answer = await self._ask(connection or self._tab, "GET", EVENT, headers)
-        if answer is None or answer.status >= SERVER_ERROR:
+        state = answer.headers.get("waitroom-state") if answer else None
+        if answer is None or (answer.status >= SERVER_ERROR and state not in ENDED):
             return self._saw("document", sent_s, answer)
-        state = answer.headers.get("waitroom-state")
         if state is None:
             return self._saw("document", sent_s, answer, {"state": "admitted"})
         told = {"state": state, "refresh_s": _number(answer.headers.get("retry-after"))}
