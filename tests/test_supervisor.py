@@ -20,7 +20,7 @@ from house import until as until_sync
 
 from waitroom import child as child_module
 from waitroom import supervisor as supervisor_module
-from waitroom.channel import Message, Orders, Pieces, read_message
+from waitroom.channel import BEAT_S, Message, Orders, Pieces, read_message
 from waitroom.errors import ConfigError, Mistake, StartError
 from waitroom.model import Address, Admin, PathRule, Room, Settings, StoreUrl, WireLimits
 from waitroom.sockets import listen
@@ -611,6 +611,16 @@ async def test_a_child_answers_new_orders(settings):
             assert (await said(ours, pieces, "refused")).message == words
     assert taken == [orders] * 3
     assert "kkk" not in repr(orders)
+
+
+async def test_a_beat_says_how_late_the_loop_is():
+    """Whoever blocks the loop is seen in the next beat."""
+    async with tethered(None) as (ours, _, _):
+        pieces = Pieces()
+        await said(ours, pieces, "ready")
+        assert (await said(ours, pieces, "beat")).stats["loop_lag_seconds"] < 0.2
+        time.sleep(BEAT_S + 0.3)  # noqa: ASYNC251 - that is the point
+        assert (await said(ours, pieces, "beat")).stats["loop_lag_seconds"] > 0.2
 
 
 async def test_a_child_is_told_to_stop_and_has_a_last_word():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from waitroom import resources
+from waitroom import resources, stats
 from waitroom.clock import SystemClock
 from waitroom.core.assertion import AssertionSigner
 from waitroom.core.tokens import Keyring
@@ -86,14 +86,15 @@ class Parts:
         await asyncio.gather(*(origin.drain(self.hall.drained_by) for origin in self.origins.values()))
 
     def stats(self) -> dict[str, float]:
-        """Return what this worker counts; names that end in ``_total`` only grow."""
+        """Return what this worker counts, under the names of ``waitroom/stats.py``."""
         tally = self.hall.tally
         return {
             "requests_total": tally.requests,
             "replies_total": tally.replies,
             "relays_total": tally.relays,
             "connections": len(self.hall.wires),
-            **{f'refused_total{{reason="{reason}"}}': count for reason, count in tally.refused.items()},
+            **stats.by("refused_total", tally.refused, "reason"),
+            **stats.by("noted_total", self.desk.counts, "reason", "room"),
         }
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``schema``, ``keys``, ``demo``.
+"""The commands: ``waitroom serve``, ``check``, ``schema``, ``status``, ``room``, ``keys``, ``demo``.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from waitroom import config, keys, logs
 from waitroom.channel import Orders
+from waitroom.commands import operating
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.sockets import listen
@@ -35,6 +36,8 @@ examples:
   waitroom demo                                 a shop, a crowd of 2,000, and the waiting room between them
   waitroom check config/waitroom.yaml           every mistake of a configuration at once
   waitroom serve --config config/waitroom.yaml  the proxy
+  waitroom status --watch                       who waits, who is inside, and why it is not faster
+  waitroom room launch hold                     nobody goes in for now
   waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
 """
 
@@ -92,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the proxy until SIGTERM or Ctrl-C: then no new connections are taken, what is in flight is "
         "finished within limits.drain_timeout, and the exit code is 0. SIGHUP reads configuration and keys anew and "
         "replaces the workers without failing a request; a configuration with mistakes is refused and logged, and "
-        "the old one stays. `listen` and `store` can only be changed by a restart.",
+        "the old one stays. `listen`, `store` and `admin.listen` can only be changed by a restart.",
     )
     serve.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration, YAML")
     serve.add_argument("--workers", type=int, metavar="N", help="worker processes, instead of the file's `workers`")
@@ -116,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
 
+    operating.add_to(commands)
     _add_keys(commands)
 
     demo = commands.add_parser(
@@ -200,8 +204,11 @@ def _orders(options: argparse.Namespace, *, again: bool = False) -> Orders:
 def _serve(options: argparse.Namespace) -> int:
     orders = _orders(options)
     logs.configure(options.log_format)
-    with listen(orders.settings.listen, "choose another with --listen") as sock:
-        return asyncio.run(Supervisor(orders, sock, lambda: _orders(options, again=True)).run())
+    with (
+        listen(orders.settings.listen, "choose another with --listen") as public,
+        listen(orders.settings.admin.listen, "choose another in admin.listen") as admin,
+    ):
+        return asyncio.run(Supervisor(orders, public, lambda: _orders(options, again=True), admin=admin).run())
 
 
 def _check(options: argparse.Namespace) -> int:

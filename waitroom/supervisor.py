@@ -20,15 +20,18 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from waitroom import stats
+from waitroom.admin.server import AdminServer
 from waitroom.channel import BROKEN, CANNOT_START, HOUSE_ENDS
 from waitroom.child import Child
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.model import Address
 from waitroom.sockets import listen_for_workers
+from waitroom.store.remote import RemoteStore
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from waitroom.channel import Orders
     from waitroom.child import Role
@@ -51,7 +54,7 @@ RETIRING_SETS = 3
 
 LOOK_S = 0.05
 
-FIXED: Final = ("listen", "store")
+FIXED: Final = ("listen", "store", "admin.listen")
 """Settings that a reload cannot change: others rely on the socket, and the record is where it is."""
 
 
@@ -67,8 +70,8 @@ class Post:
 class Supervisor:
     """Runs a keeper and ``orders.settings.workers`` workers on ``public`` until told to stop.
 
-    ``reread`` returns the orders anew for a reload, or raises ``WaitroomError``. ``silent_s`` is how long a child may
-    say nothing.
+    ``reread`` returns the orders anew for a reload, or raises ``WaitroomError``. Operators are served on ``admin``, if
+    it is given. ``silent_s`` is how long a child may say nothing.
     """
 
     def __init__(
@@ -77,12 +80,16 @@ class Supervisor:
         public: socket.socket,
         reread: Callable[[], Orders],
         *,
+        admin: socket.socket | None = None,
         silent_s: float = SILENT_S,
     ) -> None:
         self._public = public
         self._store = listen_for_workers()
         self._orders = replace(orders, store_address=self._store.getsockname())
         self._reread = reread
+        self._record = RemoteStore(self._orders.store_address)
+        self._operators = admin
+        self._admin: AdminServer | None = None
         self._silent_s = silent_s
         self._address = Address(*public.getsockname()[:2])  # the port that was really had, where 0 was asked for
         self._stopping = asyncio.Event()
@@ -100,7 +107,8 @@ class Supervisor:
     async def run(self) -> int:
         """Return the exit code: 0 after a stop that was asked for.
 
-        When a child could not be started at all it is 1 if the operator can mend that, and 70 if not.
+        When a child could not be started at all it is 1 if the operator can mend that, and 70 if not. Raises
+        ``StartError`` when operators are to be served and there is no admin token to be had.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -127,24 +135,24 @@ class Supervisor:
         self._reloading.set()
 
     def stats(self) -> dict[str, float]:
-        """Return what we and all children count.
-
-        Names that end in ``_total`` (before any labels in braces) are sums over every child there ever was, and never
-        go down; all others are sums over those that live, the draining ones included, but for ``children``.
-        """
+        """Return what we and all children count, added up as ``stats`` says; those that drain are no ``children``."""
         sums = dict(self._totals)
         for child in self._children:
-            _add(sums, child.stats)
-            _add(sums, {f'children{{role="{child.role}"}}': child.was_ready and not child.retiring})
+            stats.add(sums, child.stats)
+            stats.add(sums, {stats.key("children", role=child.role): child.was_ready and not child.retiring})
         return sums
 
     # Filling the posts.
 
     async def _work(self) -> int:
         """Fill every post, and reload when asked. Return an exit code if a first child could not be started."""
+        if self._operators is not None:
+            self._admin = AdminServer(self._orders.settings, self._operators, self._record, self.stats)
         keeper = self._keeper = self._post("keeper", 0)
         if not await keeper.child.ready():
             return self._cannot_start(keeper.child)
+        if self._admin is not None:
+            await self._admin.start()
         self._workers = [self._post("worker", index) for index in range(self._orders.settings.workers)]
         first = [post.child for post in self._workers]
         if failed := await self._first_not_ready(first):
@@ -183,12 +191,12 @@ class Supervisor:
     def _ended(self, child: Child) -> None:
         """Keep what an ended child has counted, and fill its post anew."""
         self._children.discard(child)
-        _add(self._totals, {name: value for name, value in child.stats.items() if _is_total(name)})
+        stats.add(self._totals, stats.totals(child.stats))
         post = next((post for post in (self._keeper, *self._workers) if post is not None and post.child is child), None)
         if post is None or self._stopping.is_set() or not (child.was_ready or post.pause_s):
             return
         logger.error("%s ended with %s; starting another", child, child.code, extra={"reason": f"{child.role}-died"})
-        _add(self._totals, {f'child_deaths_total{{role="{child.role}"}}': 1})
+        stats.add(self._totals, {stats.key("child_deaths_total", role=child.role): 1})
         loop = asyncio.get_running_loop()
         post.pause_s = RESTART_S if child.was_ready else min(2 * post.pause_s, RESTART_MAX_S)
         loop.call_later(max(0.0, child.born_s + post.pause_s - loop.time()), self._refill, post, child)
@@ -205,7 +213,7 @@ class Supervisor:
             logger.error("reload refused: %s; the old configuration stays", refusal, extra={"reason": "reload"})
         else:
             logger.info("reloaded, workers: %d", len(self._workers))
-        _add(self._totals, {f'reloads_total{{outcome="{"refused" if refusal else "done"}"}}': 1})
+        stats.add(self._totals, {stats.key("reloads_total", outcome="refused" if refusal else "done"): 1})
 
     async def _try_reload(self) -> str:
         """Return why the reload is refused, or nothing once it is done."""
@@ -243,6 +251,8 @@ class Supervisor:
         self._workers = [Post(child.orders, child, RESTART_S) for child in fresh]
         for child in old:
             self._retire(child)
+        if self._admin is not None:
+            self._admin.configure(orders.settings)
         return ""
 
     async def _room_for_more(self) -> None:
@@ -257,24 +267,21 @@ class Supervisor:
         child.retire(child.orders.settings.limits.drain_timeout_s + END_WITHIN_S, number)
 
     async def _end(self) -> None:
-        """End the workers, those that drain and those that are being started too, and then the keeper."""
+        """End the workers, those that drain and those that are being started too, then the listener, the keeper."""
         self._stopping.set()
-        for role in ("worker", "keeper"):
-            ending = [child for child in self._children if child.role == role]
-            for child in ending:
-                if role == "worker":
-                    self._retire(child, HOUSE_ENDS)
-                else:
-                    child.retire(END_WITHIN_S)
-            self._public.close()  # by now nobody is born with it any more
-            await asyncio.gather(*(child.ended() for child in ending))
+        await self._end_all("worker")
+        if self._admin is not None:
+            await self._admin.stop()
+        await self._record.close()
+        await self._end_all("keeper")
         self._store.close()
 
-
-def _is_total(name: str) -> bool:
-    return name.partition("{")[0].endswith("_total")
-
-
-def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:
-    for name, value in more.items():
-        sums[name] = sums.get(name, 0) + value
+    async def _end_all(self, role: Role) -> None:
+        ending = [child for child in self._children if child.role == role]
+        for child in ending:
+            if role == "worker":
+                self._retire(child, HOUSE_ENDS)
+            else:
+                child.retire(END_WITHIN_S)
+        self._public.close()  # by now nobody is born with it any more
+        await asyncio.gather(*(child.ended() for child in ending))

@@ -81,13 +81,16 @@ class Tether:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _beat(self, serves: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
         while not serves():  # noqa: ASYNC110 - uvicorn has no event to wait for
             await asyncio.sleep(LOOK_S)
         with contextlib.suppress(ConnectionError):
             await self._say(Message("ready", self._stats()))
             while True:
+                due_s = loop.time() + BEAT_S
                 await asyncio.sleep(BEAT_S)
-                await self._say(Message("beat", self._stats()))
+                late_s = max(0.0, loop.time() - due_s)
+                await self._say(Message("beat", {**self._stats(), "loop_lag_seconds": late_s}))
 
     async def _listen(self) -> None:
         """Take new orders, and end at once when the supervisor is gone."""

@@ -187,10 +187,9 @@ class Book:
             "stock": line.overrides.stock,
             "message": line.overrides.message,
             "said": {
-                name: value
+                one.name: value
                 for one in fields(Overrides)
-                if (value := getattr(line.overrides, (name := one.name))) not in (None, False)
-                and name != "stock_version"
+                if (value := getattr(line.overrides, one.name)) != one.default and one.name != "stock_version"
             },
             "leader": line.leader if now_ms < line.leads_until_ms else None,
             "term": line.term,
