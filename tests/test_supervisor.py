@@ -191,20 +191,25 @@ async def test_time_in_which_nobody_ran_is_nobodys_silence(settings, caplog):
         assert "hangs" not in caplog.text
 
 
+def unstartable(settings):
+    """Return settings with which the keeper can do something and no worker anything."""
+    return dataclasses.replace(settings, limits=dataclasses.replace(settings.limits, connections_per_worker="many"))
+
+
 async def test_a_child_that_cannot_start_any_more_does_not_spin(settings, monkeypatch):
     """The pause between two starts doubles; when the cause is mended the next start succeeds."""
     monkeypatch.setattr(supervisor_module, "RESTART_S", 0.5)
-    notes = settings.secret_keys_file.with_name("keys.rooms.json")
     async with supervised(settings) as (it, _):
-        notes.write_text("{")
+        post = it._workers[0]
+        good, post.orders = post.orders, dataclasses.replace(post.orders, settings=unstartable(settings))
         os.kill(serving(it)[0], signal.SIGKILL)
         seen = set()
         began = time.monotonic()
-        while time.monotonic() - began < 3:
+        while time.monotonic() - began < 4:
             seen.add(it._workers[0].child)
             await asyncio.sleep(0.02)
         assert 3 <= len(seen) <= 4
-        notes.unlink()
+        post.orders = good
         await until(lambda: len(serving(it)) == 2)
 
 
@@ -235,10 +240,10 @@ async def test_children_that_cannot_be_born_end_with_70(settings, monkeypatch, c
 
 async def test_only_first_children_are_told_to_crash(settings, monkeypatch):
     """``CRASH_AT`` reaches the first keeper and the first workers, and nobody who comes after them."""
-    monkeypatch.setenv("CRASH_AT", "nowhere:1")
+    monkeypatch.setenv("CRASH_AT", "release:1000000")
 
     def told(pid):
-        return b"CRASH_AT=nowhere:1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return b"CRASH_AT=release:1000000" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
     async with supervised(settings) as (it, _):
         first = [keeper(it), *serving(it)]
@@ -360,8 +365,7 @@ async def test_a_reload_whose_workers_cannot_start_leaves_the_old_ones(settings,
     """One that ends before it is ready takes the whole new set with it; the keeper is told the old settings again."""
     async with supervised(settings) as (it, file):
         before = [keeper(it), *serving(it)]
-        settings.secret_keys_file.with_name("keys.rooms.json").write_text("{")
-        file.change(trusted_proxies=("anything new",))
+        file.settings = unstartable(settings)
         it.reload()
         await until(lambda: "the old configuration stays" in caplog.text)
         assert "cannot start; see above" in caplog.text
@@ -516,6 +520,7 @@ from waitroom.supervisor import Supervisor
 settings = Settings(
     listen=Address("127.0.0.1", int(sys.argv[1])), origin=Address("127.0.0.1", 1),
     rooms=(Room("launch", (PathRule("/event/"),)),), secret_keys_file=Path(sys.argv[2]), workers=4,
+    store=StoreUrl("sqlite", Path(sys.argv[2] + ".db")), admin=Admin(Address("127.0.0.1", 0), Path(sys.argv[2])),
 )
 logs.configure("text")
 orders = Orders(settings, ("k" * 32,), "text")

@@ -136,8 +136,9 @@ def run(serve: Callable[[Orders, socket.socket, Tether], Coroutine[None, None, N
     sock, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     try:
         orders = receive_orders(control)
+        _refuse_orphans(control)
     except (EOFError, ConnectionError):
-        return 0  # the supervisor was gone before it had said anything
+        return 0  # the supervisor was gone before it had said anything, or before the kernel knew to tell us
     logs.configure(orders.log_format)
     try:
         uvloop.run(_tied(serve, orders, sock, control))
@@ -148,6 +149,13 @@ def run(serve: Callable[[Orders, socket.socket, Tether], Coroutine[None, None, N
         logger.exception("a fault of ours", extra={"reason": "bug"})
         return BROKEN
     return 0
+
+
+def _refuse_orphans(control: socket.socket) -> None:
+    """Raise ``EOFError`` when the supervisor is gone: it may have died after its orders and before the prctl."""
+    with contextlib.suppress(BlockingIOError):
+        if not control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            raise EOFError("the supervisor is gone")
 
 
 async def _tied(

@@ -16,7 +16,7 @@ import pytest
 from raw_sockets import Peer
 
 from waitroom.channel import Orders
-from waitroom.model import Address, PathRule, Room, Settings, WireLimits
+from waitroom.model import Address, Admin, PathRule, Room, Settings, StoreUrl, WireLimits
 from waitroom.sockets import listen
 from waitroom.supervisor import Supervisor
 
@@ -75,7 +75,9 @@ async def house(folder, workers=2, drain_s=8.0):
         listen=Address("127.0.0.1", 0),
         origin=Address("127.0.0.1", server.sockets[0].getsockname()[1]),
         rooms=(Room("launch", (PathRule("/event/"),)),),
+        store=StoreUrl("sqlite", folder / "record.db"),
         secret_keys_file=folder / "keys",
+        admin=Admin(Address("127.0.0.1", 0), folder / "admin-token"),
         workers=workers,
         limits=WireLimits(drain_timeout_s=drain_s),
     )
