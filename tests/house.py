@@ -176,11 +176,14 @@ class House:
         self.log = folder / "log.jsonl"
         self.visitors: list[Visitor] = []
 
-    def start(self) -> None:
-        """Start it and wait until it serves."""
+    def start(self, **environ: str) -> None:
+        """Start it, with more in its environment, and wait until it serves."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "waitroom.cli", "serve", "--config", str(self.config)], stderr=log, stdout=log
+                [sys.executable, "-m", "waitroom.cli", "serve", "--config", str(self.config)],
+                stderr=log,
+                stdout=log,
+                env={**os.environ, **environ},
             )
         self.wait_ready()
 

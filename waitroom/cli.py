@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waitroom import config, keys, logs
+from waitroom import config, crashing, keys, logs
 from waitroom.channel import Orders
 from waitroom.commands import operating
 from waitroom.core.assertion import assertion_key
@@ -203,6 +203,7 @@ def _orders(options: argparse.Namespace, *, again: bool = False) -> Orders:
 
 def _serve(options: argparse.Namespace) -> int:
     orders = _orders(options)
+    crashing.check()
     logs.configure(options.log_format)
     with (
         listen(orders.settings.listen, "choose another with --listen") as public,
