@@ -66,7 +66,7 @@ IDEMPOTENCY_KEYS_MAX = 100_000
 SILENT_CHUNKS_A_SWEEP = 2
 
 SERIES_STEP = 1_000_000
-"""Numbers of a fresh series begin at unix seconds times this, or this much beyond the last that is known."""
+"""A fresh series begins at unix seconds times this, or at a later multiple: at least so far beyond what is known."""
 
 MINUTE_MS = 60_250
 """A minute, and the bucket in which it is counted."""
@@ -184,19 +184,21 @@ class Snapshot:
         """Return how many visitors will be called before ``number``. For one number this never rises."""
         if number <= self.serving:
             return bisect_left(self.returners, number)
-        # Numbers given out since this view was made are taken for present: that can only fall.
+        # Numbers given out since this view was made are taken for present: that can only fall. They are not half a
+        # step: rather a series has begun, at a whole step, which this view does not know.
         unseen = max(0, number - self.issued - 1)
+        offset = number % SERIES_STEP if unseen >= SERIES_STEP // 2 else unseen
         number -= unseen
         start = number & ~MASK
         chunk = self.chunks.get(number >> SHIFT, b"")
         low, high = max(self.serving + 1 - start, 0), number - start
         counted = chunk.count(NEW, low, high) + chunk.count(WAITING, low, high)
-        return self.before.get(number >> SHIFT, self.counted) + counted + unseen + bisect_left(self.late, number)
+        return self.before.get(number >> SHIFT, self.counted) + counted + offset + bisect_left(self.late, number)
 
 
 def series_base(now_ms: int, known: int) -> int:
     """Return the first number of a series that begins now, beyond ``known``; it fits 53 bits for centuries."""
-    return max(now_ms // 1000 * SERIES_STEP, known + SERIES_STEP if known else 0)
+    return max(now_ms // 1000, -(-known // SERIES_STEP) + 1 if known else 0) * SERIES_STEP
 
 
 def _within(number: int, series: Iterable[tuple[int, int]]) -> bool:
@@ -344,7 +346,7 @@ class Line:
         record does not know, because it was given after the record was copied, is taken in as it states itself.
         """
         standing = self._standing(number, now_ms)
-        if standing not in (INSIDE, GONE) and end_ms > now_ms:
+        if standing not in (INSIDE, GONE) and end_ms > self.clock_ms(now_ms):
             if standing == NONE:
                 self._adopt(number, now_ms)
             self._set(number, INSIDE)
@@ -352,7 +354,7 @@ class Line:
         slot = self._inside.get(number)
         if slot is None:
             return 0
-        whole = slot.end_ms - slot.admitted_ms >= self._session_ms
+        whole = slot.end_ms - slot.admitted_ms - (self.stood_ms - slot.stood_ms) >= self._session_ms
         if not (whole and self.room.disable_session_renewal):
             self._slide(number, slot, self.clock_ms(now_ms) + self._session_ms)
         return slot.end_ms
@@ -422,12 +424,16 @@ class Line:
         ``unheard``: nobody could be heard meanwhile either, so everybody may be silent for so much longer.
         """
         self.stood_ms += still_ms
+        self.assumed_until_ms += still_ms  # passes that this record does not know end later too
         for slot in self._inside.values():
             slot.end_ms += still_ms
         self._turns = {number: end_ms + still_ms for number, end_ms in self._turns.items()}
         self.former = {former: end_ms + still_ms for former, end_ms in self.former.items()}
+        if self.still_since_ms:  # held meanwhile: what has been counted now is not counted again when it ends
+            self.still_since_ms += still_ms
         if unheard:
             self._born_ms += still_ms
+            self._lost_ms += still_ms
             self._asks_by_ms += still_ms
         if self.touched is not None:
             self.touched.update(self._inside, self._turns)
@@ -450,6 +456,13 @@ class Line:
         self._lost_ms = now_ms
         self.assumed_until_ms = max(self.assumed_until_ms, rests_until_ms)
         self.rolls_until_ms = max(self.rolls_until_ms, rests_until_ms)
+        # A turn may have been taken since, a pass renewed, and whoever seems to be silent heard: each shows itself.
+        for number in [*self._turns, *(n for n, slot in self._inside.items() if slot.end_ms <= self.assumed_until_ms)]:
+            self._set(number, SILENT)
+        now_step = self._step(now_ms)
+        for chunk in self._chunks.values():
+            chunk.due = array("I", (max(due, now_step) for due in chunk.due))
+        self.touched_chunks.update(self._chunks)
 
     def snapshot(self, now_ms: int) -> Snapshot:
         """Return the view that workers answer from. Chunks that did not change are shared with the one before."""
