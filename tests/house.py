@@ -176,11 +176,14 @@ class House:
         self.log = folder / "log.jsonl"
         self.visitors: list[Visitor] = []
 
-    def start(self) -> None:
-        """Start it and wait until it serves."""
+    def start(self, **environ: str) -> None:
+        """Start it, with more in its environment, and wait until it serves."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "waitroom.cli", "serve", "--config", str(self.config)], stderr=log, stdout=log
+                [sys.executable, "-m", "waitroom.cli", "serve", "--config", str(self.config)],
+                stderr=log,
+                stdout=log,
+                env={**os.environ, **environ},
             )
         self.wait_ready()
 
@@ -200,11 +203,19 @@ class House:
             self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
 
+    def worker_pids(self) -> list[int]:
+        """Return the process ids of the workers, those that drain or are being started included."""
+        return [pid for pid, role in processes(self.process.pid) if role == "worker"]
+
     def worker_pid(self) -> int:
         """Return the process id of the one worker."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        assert len(children) == 1, children
-        return int(children[0])
+        (pid,) = self.worker_pids()
+        return pid
+
+    def keeper_pid(self) -> int:
+        """Return the process id of the keeper."""
+        (pid,) = [pid for pid, role in processes(self.process.pid) if role == "keeper"]
+        return pid
 
     def logged(self, reason: str) -> list[dict[str, Any]]:
         """Return the log lines of a reason."""
@@ -235,6 +246,16 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def processes(supervisor: int) -> list[tuple[int, str]]:
+    """Return the process id and the role of each child of a supervisor, in the order of their births."""
+    found = []
+    for pid in map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            found += [(pid, role) for role in ("keeper", "worker") if f"waitroom.{role}" in words]
+    return found
 
 
 @contextlib.contextmanager

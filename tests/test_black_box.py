@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import yaml
 from house import DOCUMENT, House, RecordingOrigin, Visitor, alive, running, until
 
 if TYPE_CHECKING:
@@ -473,7 +474,7 @@ def test_a_restart_keeps_every_place(tmp_path: Path, origin: RecordingOrigin) ->
         assert inside.is_in(), "a pass outlives a restart"
         assert (first.me()["number"], second.me()["number"]) == (2, 3)
         time.sleep(0.8)
-        assert {first.me()["state"], second.me()["state"]} == {"missed"}
+        assert {first.me()["state"], second.me()["state"]} == {"waiting"}
         inside.post("/.waitroom/launch/leave")
 
 
@@ -500,12 +501,45 @@ def test_a_dead_worker_is_replaced(tmp_path: Path, origin: RecordingOrigin) -> N
         assert len(house.logged("worker-died")) == 1
 
 
-def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, origin: RecordingOrigin) -> None:
-    """When the supervisor is killed its worker ends too, and the next start works at once."""
-    with running(tmp_path, origin) as house:
-        worker = house.worker_pid()
-        house.stop(signal.SIGKILL)
+def test_sighup_reads_the_file_anew(tmp_path: Path, origin: RecordingOrigin) -> None:
+    """A file with mistakes is refused, each of them logged, and nothing changes; a good one holds from then on."""
+    with running(tmp_path, origin, {"always_queue": True}) as house:
+        visitor = Visitor(house)
+        visitor.event()
+        worker, keeper = house.worker_pid(), house.keeper_pid()
+        good = yaml.safe_load(house.config.read_text())
+
+        def reload(settings: dict[str, Any]) -> None:
+            house.config.write_text(yaml.safe_dump(settings))
+            house.process.send_signal(signal.SIGHUP)
+
+        def said(words: str) -> bool:
+            return words in house.log.read_text()
+
+        reload({**good, "limits": {"drain_timeout": "soon"}, **{f"unknown{number}": 1 for number in range(20)}})
+        until(lambda: said("reload refused: 21 mistakes in the configuration; the old configuration stays"))
+        assert said("limits.drain_timeout: `soon`")
+        assert all(said(f"unknown{number}: is no setting") for number in range(20))
+        assert house.worker_pid() == worker
+        (house.folder / "var" / "keys").rename(house.folder / "var" / "moved")
+        reload(good)
+        until(lambda: said("there are no signing keys"))
+        assert not (house.folder / "var" / "keys").exists(), "a new key would throw everybody out"
+        (house.folder / "var" / "moved").rename(house.folder / "var" / "keys")
+        reload({**good, "rooms": [*good["rooms"], {**good["rooms"][0], "name": "other", "match": [{"path": "/o/"}]}]})
+        until(lambda: httpx.get(f"{house.url}/.waitroom/other/now", trust_env=False).status_code == 200)
         until(lambda: not alive(worker))
+        assert house.keeper_pid() == keeper
+        assert visitor.me()["number"] == 1
+        assert httpx.get(f"{house.url}/o/", headers=DOCUMENT, trust_env=False).headers["waitroom-state"] == "waiting"
+
+
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, origin: RecordingOrigin) -> None:
+    """When the supervisor is killed its children end too, and the next start works at once."""
+    with running(tmp_path, origin) as house:
+        children = [house.keeper_pid(), house.worker_pid()]
+        house.stop(signal.SIGKILL)
+        until(lambda: not any(map(alive, children)))
         house.start()
         assert Visitor(house).get("/").text == "shop"
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rooms import room
@@ -19,7 +21,7 @@ from waitroom.core.tokens import Keyring
 from waitroom.model import TICK_S, Ticket
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
-from waitroom.testing import Crowd, FakeClock, Plan
+from waitroom.testing import Crowd, FakeClock, Fault, OpenedSqlite, Plan
 
 CROWD = Plan(visitors=160, arrive_s=20, visit_s=12)
 
@@ -146,13 +148,72 @@ def test_repeats_are_harmless(plan, name, seed):
 @pytest.mark.parametrize("name", ["line", "standby"])
 def test_a_killed_process_costs_nobody_the_place(name, killed_s, seed, tmp_path):
     """P1 P2 P3 P5 across kill -9: places and passes hold, in order, no number twice, both caps; the line goes on."""
-    plan = replace(CROWD, killed_s=killed_s, late=0.1, never=0.1, repeat=0.2)
-    crowd = asyncio.run(Crowd(ROOMS[name], plan, seed, tmp_path / "notes").play(180))
+    plan = replace(CROWD, faults=((killed_s, Fault.ALL),), late=0.1, never=0.1, repeat=0.2)
+    crowd = asyncio.run(Crowd(ROOMS[name], plan, seed, tmp_path).play(180))
     assert crowd.overtakings == []
     assert (crowd.places_lost, crowd.passes_refused, crowd.given_twice, crowd.repeats_differ) == (0, 0, 0, 0)
     caps_hold(crowd, ROOMS[name])
     of_old_places = [p for p in crowd.admitted if p.arrived_s < killed_s < p.admitted_s]
     assert len(of_old_places) >= (30 if killed_s > 20 else 3)
+
+
+# -- several workers on a record that lasts ----------------------------------------------------------------------------
+
+HOUSES = {
+    "calm": (),
+    "keeper-killed": tuple((at_s, Fault.KEEPER) for at_s in (5, 12, 30, 31, 50, 75)),
+    "workers-killed": tuple((at_s, Fault.WORKER) for at_s in (4, 9, 20, 21, 40, 60)),
+    "everything-killed": tuple((at_s, Fault.ALL) for at_s in (8, 33, 34, 70)),
+    "away": ((6, Fault.AWAY), (30, Fault.AWAY), (64, Fault.AWAY)),
+    "leader-asleep": ((10, Fault.ASLEEP), (60, Fault.ASLEEP)),
+    "clock-steps": tuple((at_s, fault) for at_s in (10, 30, 50) for fault in (Fault.CLOCK, Fault.ALL)),
+}
+
+
+@functools.cache
+def lasting(house, name, workers, seed):
+    """Play a crowd against workers that share a file, once."""
+    plan = replace(CROWD, faults=HOUSES[house], late=0.15, never=0.1, leave=0.1, repeat=0.2)
+    with tempfile.TemporaryDirectory() as folder:
+        crowd = Crowd(ROOMS[name], plan, seed, Path(folder), opener=OpenedSqlite, workers=workers)
+        return asyncio.run(crowd.play(180))
+
+
+LASTING = [(house, name, 2, SEEDS[0]) for house in HOUSES for name in ("line", "standby", "tight")]
+LASTING += [("calm", "line", 1, SEEDS[1]), ("calm", "line", 4, SEEDS[1]), ("everything-killed", "standby", 4, SEEDS[1])]
+lasting_crowds = pytest.mark.parametrize(
+    ("house", "name", "workers", "seed"), LASTING, ids=["-".join(map(str, crowd)) for crowd in LASTING]
+)
+
+
+@lasting_crowds
+def test_whatever_dies_nobody_overtakes(house, name, workers, seed):
+    """P1 with several workers, and with whichever process killed: each call is right at its moment."""
+    assert lasting(house, name, workers, seed).overtakings == []
+
+
+@lasting_crowds
+def test_whatever_dies_no_number_is_given_twice_and_no_place_lost(house, name, workers, seed):
+    """P2 P5 P14: what was answered is kept; a ticket finds its place at every worker, a pass its door."""
+    crowd = lasting(house, name, workers, seed)
+    assert (crowd.places_lost, crowd.passes_refused, crowd.given_twice, crowd.repeats_differ) == (0, 0, 0, 0)
+
+
+@lasting_crowds
+def test_whatever_dies_both_caps_hold(house, name, workers, seed):
+    """P3: passes that open a door anywhere, admissions in any minute and any second."""
+    caps_hold(lasting(house, name, workers, seed), ROOMS[name])
+
+
+@lasting_crowds
+def test_whatever_dies_the_line_goes_on(house, name, workers, seed):
+    """P4: nobody who stayed is left standing, and nobody was shown more people ahead than before."""
+    crowd = lasting(house, name, workers, seed)
+    assert crowd.rising == 0
+    if name != "tight":
+        assert [
+            person.number for person in crowd.people if person.admitted_s is None and person.kind == "faithful"
+        ] == []
 
 
 # -- what a poll costs -------------------------------------------------------------------------------------------------

@@ -154,7 +154,10 @@ ALTERATIONS = {
         rules,
     ),
     "a proxy that forgets": lambda crowd, shop, rules: (
-        [replace(seen, state="none", number=None) if seen.state == "missed" else seen for seen in crowd],
+        [
+            replace(seen, state="none", number=None) if seen.what == "me" and seen.state == "waiting" else seen
+            for seen in crowd
+        ],
         shop,
         rules,
     ),
@@ -184,7 +187,8 @@ async def test_a_broken_promise_is_exit_code_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Where a promise is broken, here by a cap that the proxy was never told, it is named and the logs are kept."""
-    monkeypatch.setattr(demo, "CAP", 0)
+    rules = demo.checker.Rules
+    monkeypatch.setattr(demo.checker, "Rules", lambda _, *others, **more: rules(0, *others, **more))
     monkeypatch.setattr(demo.tempfile, "mkdtemp", lambda **_: str(tmp_path))
     assert await demo.Demo(visitors=1, stock=1).run() == 1
     out, err = capfd.readouterr()
@@ -235,7 +239,7 @@ def test_sigterm_ends_it_with_all_its_children(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--workers", "2"), "command line:1: --workers: `2` is too many"),
+        (("--workers", "65"), "workers: `65` is too large; write 1 to 64"),
         (("--visitors", "0"), "waitroom: --visitors 0: write 1 to 5000"),
         (("--stock", "-1"), "waitroom: --stock -1: write 0 to 1000000"),
         (("--logs", "."), "there is something in it"),

@@ -403,7 +403,7 @@ def broken(answer: bytes | None) -> Iterator[int]:
 
 
 ALL_OURS = (
-    b"Set-Cookie: waitroom_launch=evil\r\nWaitroom-Number: 5\r\nWaitroom-State: held\r\nWaitroom_Command: revoke\r\n"
+    b"Set-Cookie: waitroom_launch=evil\r\nWaitroom-Number: 5\r\nWaitroom-State: held\r\nWaitroom_Command: explode\r\n"
 )
 SHOPS = {
     "resets": (None, 502),

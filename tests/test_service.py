@@ -343,7 +343,7 @@ async def test_asking_is_being_heard_until_the_time_told(served):
     told = served.told(ticket)
     [heard] = [heard for heard in served.service.take_noted().heard if heard.number == ticket.number]
     until_ms = served.service.now_ms() + int(silence_s(told.refresh_s, served.room.refresh) * 1000)
-    assert heard == Heard(ticket.number, until_ms, visible=True)
+    assert heard == Heard(ticket.number, until_ms, visible=True, at_ms=served.service.now_ms())
 
 
 async def test_a_hidden_page_is_told_a_minute_and_heard_as_hidden(served):
@@ -445,3 +445,11 @@ async def test_what_everybody_shares_is_true_and_bounded():
     assert all(served.service.view.ahead(number) == ahead for number, ahead in status["ahead"])
     assert (status["ahead"][0], status["ahead"][-1]) == ([1, 0], [500, 499])
     assert served.service.shared_etag != before
+
+
+async def test_a_ticket_of_an_older_key_is_to_be_signed_anew(served):
+    """A rotation costs nobody the place, not even who waits longer than the old key is kept."""
+    ticket = await served.ticket()
+    newer = RoomService(served.room, served.service.view, served.store, Keyring(["k" * 32, "n" * 32]), served.clock)
+    assert newer.read([(text(ticket), None)]) == Carried(ticket=ticket, resign=True)
+    assert newer.read([(newer.ticket_text(ticket), None)]) == Carried(ticket=ticket)

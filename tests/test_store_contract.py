@@ -266,7 +266,7 @@ async def test_store_time_does_not_follow_a_wall_clock_that_steps(opened):
     assert played.now_ms() == before_ms + 1_000
 
 
-# -- who leads -----------------------------------------------------------------------------------------------------------
+# -- who leads ---------------------------------------------------------------------------------------------------------
 
 
 class Worker:
@@ -365,7 +365,7 @@ async def test_terms_only_grow_across_a_crash(opened):
     assert after.term > old_term
 
 
-# -- what is said to a room ----------------------------------------------------------------------------------------------
+# -- what is said to a room --------------------------------------------------------------------------------------------
 
 
 async def said(played, **verbs):
@@ -514,7 +514,7 @@ async def test_what_cannot_be_said_changes_nothing(opened, verbs):
     assert (await played.store.status("launch")).facts["said"] == before
 
 
-# -- passes --------------------------------------------------------------------------------------------------------------
+# -- passes ------------------------------------------------------------------------------------------------------------
 
 
 async def test_the_origin_adds_to_a_session(opened):
@@ -552,7 +552,7 @@ async def test_numbers_of_another_generation_are_not_this_ones(opened):
     assert (await played.store.snapshot("launch")).turns.keys() == {1}
 
 
-# -- what the record may have lost ---------------------------------------------------------------------------------------
+# -- what the record may have lost -------------------------------------------------------------------------------------
 
 
 async def test_a_number_that_a_worker_saw_signed_is_never_given_again(opened):

@@ -101,6 +101,32 @@ class Asker:
         await until(lambda: not self.origin.open)
 
 
+async def test_draining_waits_for_what_is_under_way():
+    """An order whose visitor has gone is still an order: the end waits for its answer, but not for ever."""
+    release = asyncio.Event()
+
+    async def script(origin, peer):
+        await origin.read_request(peer)
+        await release.wait()
+        await peer.send(OK)
+        await peer.closed()
+
+    async with RawOrigin(script) as raw, Asker(raw) as asker:
+        now = asyncio.get_running_loop().time
+        await asker.origin.drain(now() + 5)
+        order = asker.begin(b"POST")
+        await asker.origin.drain(now() + 0.01)
+        await until(lambda: raw.requests)
+        order.exchange.cancel()
+        await asker.origin.drain(now() + 0.1)
+        assert not order.over
+        drained = asyncio.ensure_future(asker.origin.drain(now() + 5))
+        release.set()
+        await asyncio.wait_for(drained, 2)
+        assert order.over
+        assert asker.origin.idle == 1
+
+
 async def test_a_connection_is_kept_and_the_last_used_goes_first():
     """Answers free their connection; the most recently freed is used next, and no more are opened than needed."""
     async with RawOrigin(answers(*[OK] * 9)) as raw, Asker(raw) as asker:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from waitroom import resources
+from waitroom import resources, stats
 from waitroom.clock import SystemClock
 from waitroom.core.assertion import AssertionSigner
 from waitroom.core.tokens import Keyring
@@ -73,8 +73,29 @@ class Parts:
             access_log=False,
             proxy_headers=False,
             backlog=backlog,
-            timeout_graceful_shutdown=max(1, int(self.settings.limits.drain_timeout_s)),
+            timeout_graceful_shutdown=1,  # what uvicorn waits for has ended by then: see ``drain``
         )
+
+    def begin_to_drain(self) -> None:
+        """Let everybody come to an end, from this moment on."""
+        self.hall.begin_to_drain(self.settings.limits.drain_timeout_s)
+
+    async def drain(self) -> None:
+        """Wait for what is under way, within ``drain_timeout``: visitors first, then orders whose visitor has gone."""
+        await self.hall.drain()
+        await asyncio.gather(*(origin.drain(self.hall.drained_by) for origin in self.origins.values()))
+
+    def stats(self) -> dict[str, float]:
+        """Return what this worker counts, under the names of ``waitroom/stats.py``."""
+        tally = self.hall.tally
+        return {
+            "requests_total": tally.requests,
+            "replies_total": tally.replies,
+            "relays_total": tally.relays,
+            "connections": len(self.hall.wires),
+            **stats.by("refused_total", tally.refused, "reason"),
+            **stats.by("noted_total", self.desk.counts, "reason", "room"),
+        }
 
     async def close(self) -> None:
         """Let go of everything, the last tick taken."""
@@ -84,8 +105,8 @@ class Parts:
         await self.store.close()
 
 
-async def build(settings: Settings, secret_keys: Sequence[str], store_address: bytes) -> Parts:
-    """Return the parts of a worker, whose record is kept at ``store_address``.
+async def build(settings: Settings, secret_keys: Sequence[str], store_address: bytes, index: int) -> Parts:
+    """Return the parts of worker ``index``, whose record is kept at ``store_address``.
 
     Raises ``StartError`` when one of them cannot be had.
     """
@@ -93,7 +114,7 @@ async def build(settings: Settings, secret_keys: Sequence[str], store_address: b
     clock = SystemClock()
     store = RemoteStore(store_address)
     keyring = Keyring(secret_keys)
-    worker = f"{os.getpid()}-{os.urandom(4).hex()}"
+    worker = f"{index}-{os.getpid()}-{os.urandom(4).hex()}"
     services = {
         room.name: RoomService(room, await _first_view(store, room.name), store, keyring, clock, worker=worker)
         for room in settings.rooms
@@ -151,7 +172,7 @@ class Keeper:
         return {"store_operations_total": self._server.operations}
 
 
-def build_keeper(settings: Settings, listening: socket.socket) -> Keeper:
+async def build_keeper(settings: Settings, listening: socket.socket) -> Keeper:
     """Return the keeper of the record. Raises ``StartError`` when the record cannot be had.
 
     With keys from the environment nobody can tell from the missing of a note that a room never ran: it is assumed to.

@@ -6,6 +6,9 @@ request and its arrival, and may be made from a view two ticks old; wherever tha
 the benefit of it. A request without an answer may have been acted on or not: an unanswered leave counts as a leave, an
 unanswered entry counts only if the shop saw it, and a pass is not held to be longer than its holder was last told.
 
+A process may be killed in the middle (``Rules.killed_s``). Requests under way at that moment are cut, which nobody can
+help; and who was heard by it in the two ticks before it died need not be known to be there until they ask again.
+
 **The crowd's log** is one JSON object a line: the fields of ``Seen``, those that are null left out. **The shop's log**
 has a line for every request, at least ``method``, ``path``, ``status``, and, as the waiting room stated them in
 headers, as text or null, ``number``, ``visitor`` and ``admitted_at`` (milliseconds since 1970); for an order also
@@ -103,7 +106,7 @@ class Rules:
     """What was promised. ``jitter`` is the share of the time told that a page may add by chance.
 
     ``session_s`` is how long a pass lasts whose end its holder was never told; ``protected`` is the path of the room,
-    without a final slash.
+    without a final slash; ``killed_s`` is when a process was killed on purpose, in unix seconds.
     """
 
     cap: int
@@ -112,6 +115,17 @@ class Rules:
     session_s: float
     jitter: float = 0.3
     protected: str = "/event"
+    killed_s: tuple[float, ...] = ()
+
+    def cut(self, seen: Seen) -> bool:
+        """Whether a request without an answer was under way when a process was killed."""
+        return seen.status is None and any(
+            seen.sent_s - VIEW_S <= at_s <= seen.answered_s + VIEW_S for at_s in self.killed_s
+        )
+
+    def unheard(self, seen: Seen) -> bool:
+        """Whether a process that was killed may have been the only one to hear this visitor."""
+        return any(seen.sent_s <= at_s <= seen.answered_s + VIEW_S for at_s in self.killed_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,7 @@ class Verdict:
     orders_unknown: int
     ordinary_served: int
     ordinary_errors: int
+    ordinary_cut: int
     ordinary_p99_s: float | None
     unanswered: int
 
@@ -175,6 +190,7 @@ class Verdict:
         """What came of each promise."""
         cap, per_minute, stock = self.rules.cap, self.rules.per_minute, self.rules.stock
         p99 = "" if self.ordinary_p99_s is None else f", p99 {self.ordinary_p99_s * 1000:.0f} ms"
+        cut = f", {self.ordinary_cut} cut by the kill" if self.rules.killed_s else ""
         first = "".join(f": first number {one.number} past {one.passed}" for one in self.overtakings[:1])
         lost = f": {', '.join(self.places_lost[:3])}" if self.places_lost else ""
         extra = f", {self.ordered_twice} got more than one" if self.ordered_twice else ""
@@ -214,7 +230,7 @@ class Verdict:
             ),
             Finding(
                 "Ordinary shoppers feel nothing",
-                f"{self.ordinary_served:,} served, {self.ordinary_errors} failed{p99}",
+                f"{self.ordinary_served:,} served, {self.ordinary_errors} failed{cut}{p99}",
                 not self.ordinary_errors,
             ),
         ]
@@ -249,7 +265,8 @@ def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdic
     sales = Counter(served.visitor for served in run.shop if served.sold)
     told = {seen.order for seen in run.seen if seen.order is not None}
     ordinary = [seen for seen in run.seen if seen.what == "ordinary"]
-    errors = sum(seen.status != OK for seen in ordinary)
+    cut = sum(rules.cut(seen) for seen in ordinary)
+    errors = sum(seen.status != OK for seen in ordinary) - cut
     return Verdict(
         rules=rules,
         visitors=len(people),
@@ -270,8 +287,9 @@ def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdic
         cheats_reached=run.cheats_reached(),
         ordered_twice=sum(count > 1 for count in sales.values()) + run.ordered_twice(),
         orders_unknown=len(told - {served.order for served in run.shop}),
-        ordinary_served=len(ordinary) - errors,
+        ordinary_served=len(ordinary) - errors - cut,
         ordinary_errors=errors,
+        ordinary_cut=cut,
         ordinary_p99_s=_p99([seen.answered_s - seen.sent_s for seen in ordinary]),
         unanswered=sum(seen.status is None and seen.what != "time-up" for seen in run.seen),
     )
@@ -333,7 +351,7 @@ class _Run:
         """
         calls = sorted((call for rows in self.people.values() for call in _calls(rows)), key=attrgetter("by_s"))
         for rows in self.people.values():
-            for stand in _stands(rows, self.rules.jitter):
+            for stand in _stands(rows, self.rules):
                 for call in calls:
                     if call.by_s > stand.asked_s - VIEW_S:
                         break
@@ -458,17 +476,17 @@ def _calls(rows: Sequence[Seen]) -> Iterator[_Call]:
             called = True
 
 
-def _stands(rows: Sequence[Seen], jitter: float) -> list[_Stand]:
+def _stands(rows: Sequence[Seen], rules: Rules) -> list[_Stand]:
     """Return the times through which a visitor stood in line without a break."""
     stands: list[_Stand] = []
     standing = False
     for seen in rows:
         if seen.what != "leave" and (seen.status is None or seen.state is None):
             continue  # says nothing; a leave ends the stand, answered or not
-        if seen.state not in IN_LINE or seen.number is None or seen.told_s is None:
+        if seen.state not in IN_LINE or seen.number is None or seen.told_s is None or rules.unheard(seen):
             standing = False
             continue
-        due_s = _due_s(seen, seen.told_s, jitter, since_s=seen.sent_s)
+        due_s = _due_s(seen, seen.told_s, rules.jitter, since_s=seen.sent_s)
         if standing and seen.number == stands[-1].number and seen.answered_s <= stands[-1].due_s:
             stands[-1] = replace(stands[-1], asked_s=seen.sent_s, due_s=due_s)
         else:

@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``schema``, ``keys``, ``demo``.
+"""The commands: ``waitroom serve``, ``check``, ``schema``, ``status``, ``room``, ``keys``, ``demo``.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -15,10 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waitroom import config, keys, logs
+from waitroom import config, crashing, keys, logs
+from waitroom.channel import Orders
+from waitroom.commands import operating
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
-from waitroom.supervisor import Orders, Supervisor, listen
+from waitroom.sockets import listen
+from waitroom.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,9 +33,11 @@ BUG = 70
 
 EPILOG = """\
 examples:
-  waitroom demo                                 a shop, a crowd of 500, and the waiting room between them
+  waitroom demo                                 a shop, a crowd of 2,000, and the waiting room between them
   waitroom check config/waitroom.yaml           every mistake of a configuration at once
   waitroom serve --config config/waitroom.yaml  the proxy
+  waitroom status --watch                       who waits, who is inside, and why it is not faster
+  waitroom room launch hold                     nobody goes in for now
   waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
 """
 
@@ -88,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the proxy",
         description="Run the proxy until SIGTERM or Ctrl-C: then no new connections are taken, what is in flight is "
-        "finished within limits.drain_timeout, and the exit code is 0.",
+        "finished within limits.drain_timeout, and the exit code is 0. SIGHUP reads configuration and keys anew and "
+        "replaces the workers without failing a request; a configuration with mistakes is refused and logged, and "
+        "the old one stays. `listen`, `store` and `admin.listen` can only be changed by a restart.",
     )
     serve.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration, YAML")
     serve.add_argument("--workers", type=int, metavar="N", help="worker processes, instead of the file's `workers`")
@@ -112,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
 
+    operating.add_to(commands)
     _add_keys(commands)
 
     demo = commands.add_parser(
@@ -121,9 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         "vanish, some come back late and some cheat, and print what came of it, read from the crowd's and the shop's "
         "own logs only. Exits 0 when every promise held.",
     )
-    demo.add_argument("--visitors", type=int, default=500, metavar="N", help="how many come (default 500)")
-    demo.add_argument("--stock", type=int, default=50, metavar="N", help="units for sale (default 50)")
-    demo.add_argument("--workers", type=int, default=1, metavar="N", help="worker processes (default 1)")
+    demo.add_argument("--visitors", type=int, default=2000, metavar="N", help="how many come (default 2000)")
+    demo.add_argument("--stock", type=int, default=400, metavar="N", help="units for sale (default 400)")
+    demo.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes (default 2)")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="of the crowd's chance (default 1)")
     demo.add_argument(
         "--exit-when-done", action="store_true", help="do not stay up afterwards for a look in the browser"
@@ -187,12 +195,21 @@ def _settings(options: argparse.Namespace) -> Settings:
     return config.override(settings, listen=options.listen, workers=options.workers)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _orders(options: argparse.Namespace, *, again: bool = False) -> Orders:
     settings = _settings(options)
+    secret_keys = keys.load(settings.secret_keys_file, os.environ, make=not again)
+    return Orders(settings, secret_keys, options.log_format)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    orders = _orders(options)
+    crashing.check()
     logs.configure(options.log_format)
-    orders = Orders(settings, keys.load(settings.secret_keys_file, os.environ), options.log_format)
-    with listen(settings) as sock:
-        return asyncio.run(Supervisor(orders, sock).run())
+    with (
+        listen(orders.settings.listen, "choose another with --listen") as public,
+        listen(orders.settings.admin.listen, "choose another in admin.listen") as admin,
+    ):
+        return asyncio.run(Supervisor(orders, public, lambda: _orders(options, again=True), admin=admin).run())
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -6,14 +6,29 @@ two things that a crash must not part. Without the variable a step costs one com
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import Final
 
+from waitroom.errors import StartError
+
 ENVIRONMENT: Final = "CRASH_AT"
 
-STEPS: Final = frozenset(
-    f"{step}{when}" for step in ("join", "call", "claim", "renew", "release") for when in ("", "-kept", "-answered")
+STEPS: Final = (
+    "join",
+    "join-kept",
+    "join-answered",
+    "call",
+    "call-kept",
+    "claim",
+    "claim-kept",
+    "claim-answered",
+    "renew",
+    "renew-kept",
+    "release",
+    "release-kept",
+    "release-answered",
 )
 """``join``: done in memory, not yet kept; ``join-kept``: kept, the worker not yet told; ``join-answered``: the worker
 knows, the visitor does not. The same for the others; nothing answers a call or a renewal but the tick."""
@@ -25,7 +40,7 @@ class CrashPoint:
     def __init__(self, text: str) -> None:
         step, _, count = text.partition(":")
         if step not in STEPS or not (count.isascii() and count.isdecimal() and int(count)):
-            raise ValueError(f"{ENVIRONMENT}={text}: write STEP:N with a step of {', '.join(sorted(STEPS))}")
+            raise ValueError(f"{ENVIRONMENT}={text}: write STEP:N with a step of {', '.join(STEPS)}")
         self.step = step
         self._left = int(count)
 
@@ -37,7 +52,18 @@ class CrashPoint:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-_point = CrashPoint(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None
+def check() -> None:
+    """Raise ``StartError`` when the variable names no step."""
+    try:
+        if os.environ.get(ENVIRONMENT):
+            CrashPoint(os.environ[ENVIRONMENT])
+    except ValueError as error:
+        raise StartError(str(error)) from error
+
+
+_point: CrashPoint | None = None
+with contextlib.suppress(ValueError):  # the command line has said so already, see ``check``
+    _point = CrashPoint(os.environ[ENVIRONMENT]) if os.environ.get(ENVIRONMENT) else None
 
 
 def reach(step: str) -> None:

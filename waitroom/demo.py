@@ -1,5 +1,7 @@
 """The demo: the example shop, the waiting room in front of it, and a crowd between the two of them and their promises.
 
+In the middle of it one worker is killed, as a machine would: nobody may lose a place by it, or pass another.
+
 Shop and proxy run as processes of their own, as an operator would start them, on free ports and in a folder that is
 gone afterwards; the crowd comes over real sockets. What came of it is judged by ``waitroom.checker`` from the crowd's
 log and the shop's, never from what the proxy says of itself. Everything that is said while it runs goes to stderr, the
@@ -36,10 +38,15 @@ VISITORS_MAX = 5_000
 """More would measure this one process instead of the waiting room."""
 
 STOCK_MAX = 1_000_000
+SMALL = 500
+"""A crowd up to this size meets a shop of the smallest caps; for a larger one they grow with it, as a shop's would."""
+
 CAP = 30
 PER_MINUTE = 600
 SESSION_S = 10
 JITTER = 0.3
+KILL_AT = 0.4
+"""A worker is killed when this share is sold of what will be: the stock, or a unit to each of the half that stays."""
 
 LIMIT_S = 90.0
 LIMIT_A_VISITOR_S = 0.25
@@ -59,7 +66,8 @@ CONFIG = f"""\
 # The demo's room: everyone passes through the line, and everything in it is short, so that a launch takes a minute.
 listen: 127.0.0.1:0
 origin: {{origin}}
-store: "memory:"
+store: sqlite:///record.db
+workers: {{workers}}
 admin: {{{{listen: 127.0.0.1:0}}}}
 secret_keys_file: keys
 limits: {{{{joins_per_client: null, drain_timeout: 2s}}}}
@@ -67,12 +75,12 @@ rooms:
   - name: launch
     match: [{{{{path: /event/}}}}]
     admission: fixed
-    total_active_users: {CAP}
-    new_users_per_minute: {PER_MINUTE}
+    total_active_users: {{cap}}
+    new_users_per_minute: {{per_minute}}
     session_duration: {SESSION_S}s
     claim_within: 3s
     always_queue: true
-    refresh: {{{{near: 1s, far: 3s, farthest: 3s, jitter: {JITTER}}}}}
+    refresh: {{{{near: 1s, far: {{far}}s, farthest: {{far}}s, jitter: {JITTER}}}}}
 """
 
 
@@ -114,6 +122,12 @@ class Child:
         last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
         raise StartError(f"{self.name} does not start: {''.join(last) or 'it says nothing'}")
 
+    def of_its_own(self, words: str) -> list[int]:
+        """Return the process ids of its children whose command line has ``words`` in it."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return [int(one) for one in children if words in Path(f"/proc/{one}/cmdline").read_text(errors="replace")]
+
     def terminate(self) -> None:
         """Ask it to end."""
         with contextlib.suppress(ProcessLookupError):
@@ -136,9 +150,9 @@ class Demo:
     there yet, for everything that is written; without it that goes where it is removed, unless something failed.
     """
 
-    visitors: int = 500
-    stock: int = 50
-    workers: int = 1
+    visitors: int = 2_000
+    stock: int = 400
+    workers: int = 2
     seed: int = 1
     stay: bool = False
     as_json: bool = False
@@ -185,20 +199,37 @@ class Demo:
                 shutil.rmtree(folder, ignore_errors=True)
         return code
 
+    @property
+    def _times(self) -> float:
+        """How many times as large the crowd is as a small one."""
+        return max(1.0, self.visitors / SMALL)
+
+    @property
+    def _cap(self) -> int:
+        return int(CAP * self._times)
+
+    @property
+    def _per_minute(self) -> int:
+        return int(PER_MINUTE * self._times)
+
+    def _config(self, origin: str) -> str:
+        far_s = round(3 * min(self._times, 2.0))
+        return CONFIG.format(origin=origin, workers=self.workers, cap=self._cap, per_minute=self._per_minute, far=far_s)
+
     async def _run_in(self, folder: Path) -> int:
         settings = folder / "waitroom.yaml"
-        settings.write_text(CONFIG.format(origin=NOWHERE))
-        config.override(config.load(settings, {}), workers=self.workers)  # judged before anything is started
+        settings.write_text(self._config(NOWHERE))
+        config.load(settings, {})  # judged before anything is started
         _allow_files(int(self.visitors * FILES_A_VISITOR) + FILES_BESIDE)
         started_s = time.monotonic()
         children: list[Child] = []
         try:
             shop_url = await self._start_shop(folder, children)
-            settings.write_text(CONFIG.format(origin=shop_url))
+            settings.write_text(self._config(shop_url))
             url = await self._start_proxy(settings, children)
             _say(f"{self.visitors} visitors come for {self.stock} units; the shop behind the room is {url}/event/")
             _say("p99 is how long 99 of 100 ordinary shoppers' pages took at most.")
-            verdict = await self._watch(folder, url)
+            verdict = await self._watch(folder, url, children[-1])
             seconds = time.monotonic() - started_s
             sys.stdout.write(_summary(verdict, seconds) if self.as_json else _table(verdict, seconds))
             sys.stdout.flush()
@@ -223,38 +254,53 @@ class Demo:
 
     async def _start_proxy(self, settings: Path, children: list[Child]) -> str:
         arguments = ["-m", "waitroom.cli", "serve", "--config", str(settings), "--log-format", "json"]
-        arguments += ["--workers", str(self.workers)]
         children.append(await Child.start("the proxy", arguments, settings.with_name("waitroom.jsonl")))
         return f"http://{await children[-1].says('ready on ')}"
 
-    async def _watch(self, folder: Path, url: str) -> Verdict:
+    async def _watch(self, folder: Path, url: str, proxy: Child) -> Verdict:
         """Send the crowd, show what it sees while it lasts, and judge what it and the shop wrote down."""
         host, _, port = url.removeprefix("http://").rpartition(":")
         place = Place(host, int(port), jitter=JITTER)
         with (folder / "crowd.jsonl").open("w", encoding="utf-8") as log:
             limit_s = LIMIT_S + self.visitors * LIMIT_A_VISITOR_S
             crowd = Crowd(Plan(self.visitors, self.seed, limit_s=limit_s), place, log)
-            showing = asyncio.create_task(_show(crowd, self.stock))
+            killed_s: list[float] = []
+            beside = [
+                asyncio.create_task(_show(crowd, self.stock, self._cap)),
+                asyncio.create_task(self._kill_a_worker(crowd, proxy, killed_s)),
+            ]
             try:
                 await crowd.play()
             finally:
-                showing.cancel()
-                await asyncio.gather(showing, return_exceptions=True)
-        rules = checker.Rules(CAP, PER_MINUTE, self.stock, SESSION_S, JITTER)
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+        rules = checker.Rules(self._cap, self._per_minute, self.stock, SESSION_S, JITTER, killed_s=tuple(killed_s))
         return checker.judge(
             checker.read_crowd(folder / "crowd.jsonl"), checker.read_shop(folder / "shop.jsonl"), rules
         )
 
+    async def _kill_a_worker(self, crowd: Crowd, proxy: Child, killed_s: list[float]) -> None:
+        """Kill one of several workers in the middle, and note when."""
+        if self.workers == 1:
+            return
+        while crowd.numbers().sold < min(self.stock, self.visitors // 2) * KILL_AT:  # noqa: ASYNC110 - it is about other processes
+            await asyncio.sleep(0.1)
+        worker = proxy.of_its_own("waitroom.worker")[0]
+        killed_s.append(crowd.now_s())
+        os.kill(worker, signal.SIGKILL)
+        _say(f"\nkilled worker {worker}, one of {self.workers}, as a machine would")
 
-async def _show(crowd: Crowd, stock: int) -> None:
+
+async def _show(crowd: Crowd, stock: int, cap: int) -> None:
     """Keep one line up to date on a terminal; elsewhere write one every so often. Ends with the last state shown."""
     terminal = sys.stderr.isatty()
     try:
         while True:
             await asyncio.sleep(0.2 if terminal else 2.0)
-            _show_once(_state(crowd.numbers(), stock), terminal=terminal)
+            _show_once(_state(crowd.numbers(), stock, cap), terminal=terminal)
     finally:
-        _show_once(_state(crowd.numbers(), stock), terminal=terminal)
+        _show_once(_state(crowd.numbers(), stock, cap), terminal=terminal)
         if terminal:
             sys.stderr.write("\n")
 
@@ -266,11 +312,11 @@ def _show_once(text: str, *, terminal: bool) -> None:
     sys.stderr.flush()
 
 
-def _state(seen: Numbers, stock: int) -> str:
+def _state(seen: Numbers, stock: int, cap: int) -> str:
     """Return one line, of 79 characters for a crowd of hundreds: a terminal has 80."""
     of = len(str(stock))
     return (
-        f"{seen.elapsed_s:3.0f}s  joined {seen.joined:>3}  waiting {seen.waiting:>3}  inside {seen.inside:>2}/{CAP}"
+        f"{seen.elapsed_s:3.0f}s  joined {seen.joined:>3}  waiting {seen.waiting:>3}  inside {seen.inside:>2}/{cap}"
         f"  admitted {seen.admitted:>3}  sold {seen.sold:>{of}}/{stock}  p99 {seen.ordinary_p99_s * 1000:>2.0f}ms"
     )
 
@@ -302,6 +348,7 @@ def _summary(verdict: Verdict, seconds: float) -> str:
         "ordinary": {
             "served": verdict.ordinary_served,
             "failed": verdict.ordinary_errors,
+            "cut": verdict.ordinary_cut,
             "p99_s": None if p99_s is None else round(p99_s, 4),
         },
         "most_held": verdict.most_held,
@@ -313,6 +360,7 @@ def _summary(verdict: Verdict, seconds: float) -> str:
         "left_standing": verdict.left_standing,
         "cheats": {"tried": verdict.cheats_tried, "reached_the_shop": verdict.cheats_reached},
         "unanswered": verdict.unanswered,
+        "workers": {"killed": len(verdict.rules.killed_s)},
         "seconds": round(seconds, 1),
         "broken": [f"{finding.promise}: {finding.seen}" for finding in verdict.findings if not finding.kept],
         "ok": verdict.ok,

@@ -47,6 +47,10 @@ class StartError(WaitroomError):
     """We cannot start: a port taken, a key file unreadable. The operator's to mend; the message says how."""
 
 
+class CommandError(WaitroomError):
+    """A command cannot be done, or would not be: whoever typed it reads why, and nothing was done."""
+
+
 class StoreAway(WaitroomError):  # noqa: N818 - as one says it
     """The record cannot be reached, or cannot be written. Nothing was promised; asking again later is safe."""
 

@@ -1,37 +1,30 @@
 """The signing keys: from the environment, or from a file that is made at the first start.
 
-A key made anew at each start would throw everybody out of line at a restart, so it is kept. The file holds one key a
-line, newest last, readable by its owner only; lines that begin with ``#`` are remarks. One kind of remark is read: the
-one that says when a key was made, by the id under which tokens and people know it. The newest key signs, and every one
-in the file still verifies; so a rotation is a line added now and a line removed when nobody carries its signatures any
-more.
-
-The file is never edited in place: it is written whole under another name and renamed, so that whoever reads it, or
-loses power, finds all of the old or all of the new.
+A key made anew at each start would throw everybody out of line at a restart, so it is kept (``secretfile.py``). One
+kind of remark in the file is read: the one that says when a key was made, by the id under which tokens and people know
+it. The newest key signs, and every one in the file still verifies; so a rotation is a line added now and a line removed
+when nobody carries its signatures any more.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import math
-import os
 import re
-import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from waitroom.core.tokens import SECRET_CHARS_MIN, key_id
+from waitroom.core.tokens import key_id
 from waitroom.errors import KeyRefused, StartError
+from waitroom.secretfile import SecretFile, fresh, judged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 ENVIRONMENT = "WAITROOM_SECRET_KEYS"
-KEY_BYTES = 32
+KIND = "signing key"
 
 _HEADING = "# Waitroom's signing keys, newest last. Whoever has them can make passes.\n"
 _MADE = re.compile(r"# ([0-9a-f]{8}), made ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)")
@@ -52,15 +45,21 @@ class Key:
     replaced_s: float | None = None
 
 
-def load(path: Path, environ: Mapping[str, str]) -> tuple[str, ...]:
+def load(path: Path, environ: Mapping[str, str], *, make: bool = True) -> tuple[str, ...]:
     """Return the keys, newest last, making the file at ``path`` when there is none and the environment names none.
 
+    Without ``make`` a missing file is an error: once places have been given, a new key would throw everybody out.
     Raises ``StartError`` when the keys cannot be had or are too short to be safe.
     """
     if (stated := _stated(environ)) is not None:
         return stated
-    text = _read(path)
-    return (_make(path, time.time()),) if text is None else _secrets(text, path)
+    file = SecretFile(path, KIND)
+    text = file.read()
+    if text is not None:
+        return file.secrets_in(text)
+    if not make:
+        raise StartError(f"{path}: there are no signing keys; a restart makes new ones")
+    return (_make(file, time.time()),)
 
 
 def listed(path: Path, environ: Mapping[str, str]) -> tuple[Key, ...]:
@@ -70,8 +69,9 @@ def listed(path: Path, environ: Mapping[str, str]) -> tuple[Key, ...]:
     """
     if (stated := _stated(environ)) is not None:
         return _keys(stated, "")
-    text = _read(path)
-    return () if text is None else _keys(_secrets(text, path), text)
+    file = SecretFile(path, KIND)
+    text = file.read()
+    return () if text is None else _keys(file.secrets_in(text), text)
 
 
 def new(path: Path, environ: Mapping[str, str], now_s: float) -> Key:
@@ -84,15 +84,15 @@ def new(path: Path, environ: Mapping[str, str], now_s: float) -> Key:
             f"the keys come from the environment, where this command cannot put one: write a comma and a new key (as "
             f"`openssl rand -hex 32` prints one) at the end of {ENVIRONMENT}, on every host, and restart"
         )
-    with _locked(path) as file:
-        text = _read(file)
+    with SecretFile(path, KIND).locked() as file:
+        text = file.read()
         if text is None:
             secret = _make(file, now_s)
         else:
-            _secrets(text, path)
+            file.secrets_in(text)
             end = "" if text.endswith("\n") else "\n"
-            secret = secrets.token_hex(KEY_BYTES)
-            _replace(file, f"{text}{end}{_lines(secret, now_s)}")
+            secret = fresh()
+            file.put(f"{text}{end}{_lines(secret, now_s)}")
     return Key(secret, key_id(secret), now_s)
 
 
@@ -108,9 +108,9 @@ def retire(path: Path, environ: Mapping[str, str], which: str, *, now_s: float, 
             "the keys come from the environment, where this command cannot remove one: take it out of "
             f"{ENVIRONMENT} on every host, and restart"
         )
-    with _locked(path) as file:
-        text = _read(file)
-        keys = () if text is None else _keys(_secrets(text, path), text)
+    with SecretFile(path, KIND).locked() as file:
+        text = file.read()
+        keys = () if text is None else _keys(file.secrets_in(text), text)
         key = next((key for key in keys if key.id == which), None)
         if text is None or key is None:
             there = ", ".join(key.id for key in keys) or "none"
@@ -120,7 +120,7 @@ def retire(path: Path, environ: Mapping[str, str], which: str, *, now_s: float, 
             raise KeyRefused(f"{which} cannot be retired: {only}; `waitroom keys new` first makes another")
         if not sure and (too_soon := _too_soon(key, now_s, keep_s)):
             raise KeyRefused(too_soon)
-        _replace(file, "".join(line for line in text.splitlines(keepends=True) if not _is_of(line.strip(), which)))
+        file.put("".join(line for line in text.splitlines(keepends=True) if not _is_of(line.strip(), which)))
     return key
 
 
@@ -141,20 +141,13 @@ def _stated(environ: Mapping[str, str]) -> tuple[str, ...] | None:
     """Return the keys of the environment, or None when it names none."""
     if not (stated := environ.get(ENVIRONMENT, "").strip()):
         return None
-    return _checked(tuple(key.strip() for key in stated.split(",") if key.strip()), ENVIRONMENT)
+    return judged(tuple(key.strip() for key in stated.split(",") if key.strip()), ENVIRONMENT, KIND)
 
 
-def _secrets(text: str, path: Path) -> tuple[str, ...]:
-    lines = (line.strip() for line in text.splitlines())
-    return _checked(tuple(line for line in lines if line and not line.startswith("#")), str(path))
-
-
-def _checked(keys: tuple[str, ...], where: str) -> tuple[str, ...]:
-    if not keys:
-        raise StartError(f"{where}: no signing key in it; delete the file to have one made")
-    if any(len(key) < SECRET_CHARS_MIN for key in keys):
-        raise StartError(f"{where}: a signing key has fewer than {SECRET_CHARS_MIN} characters; use a long random one")
-    return keys
+def _make(file: SecretFile, now_s: float) -> str:
+    """Make the file with one key, and return the newest key in it: somebody else may have been quicker."""
+    secret = fresh()
+    return secret if file.make(_HEADING + _lines(secret, now_s)) else load(file.path, {})[-1]
 
 
 def _keys(secret_keys: tuple[str, ...], text: str) -> tuple[Key, ...]:
@@ -208,89 +201,3 @@ def _span(seconds: float) -> str:
     whole = math.ceil(seconds) if seconds < _HOUR_S else math.ceil(seconds / 60) * 60
     parts = [(whole // _HOUR_S, "h"), (whole % _HOUR_S // 60, "m"), (whole % 60, "s")]
     return " ".join(f"{count}{unit}" for count, unit in parts if count)
-
-
-# -- the file -------------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> str | None:
-    """Return what the file says, or None when there is no file."""
-    try:
-        return path.read_text(encoding="ascii")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"{path}: the signing keys cannot be read: {error}") from error
-
-
-def _make(path: Path, now_s: float) -> str:
-    key = secrets.token_hex(KEY_BYTES)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Made whole under another name, so that a crash leaves no half a key; linked, so that no other is replaced.
-        beside = _write_beside(path, _HEADING + _lines(key, now_s))
-        try:
-            os.link(beside, path)
-        finally:
-            beside.unlink()
-    except FileExistsError:
-        return load(path, {})[-1]
-    except OSError as error:
-        raise _cannot_keep(path, error) from error
-    return key
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[Path]:
-    """Give the file that ``path`` leads to, while no other command may replace it."""
-    try:
-        path = path.resolve()  # where the file is a link, what it names is replaced and not the link
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise _cannot_keep(path, error) from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield path
-    finally:
-        os.close(folder)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put ``text`` in place of the file, at once and for good; its owner keeps it."""
-    try:
-        owner = path.stat().st_uid
-        beside = _write_beside(path, text, owner)
-        try:
-            beside.replace(path)
-        except OSError:
-            beside.unlink()
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _cannot_keep(path, error) from error
-
-
-def _write_beside(path: Path, text: str, owner: int | None = None) -> Path:
-    """Write a file for its owner only, safely on disk, under a name beside ``path``; return that."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            if owner not in (None, os.geteuid()):  # root made it: it must stay readable by whom the proxy runs as
-                os.fchown(file.fileno(), owner, -1)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        beside.unlink()
-        raise
-    return beside
-
-
-def _cannot_keep(path: Path, error: OSError) -> StartError:
-    return StartError(f"{path}: the signing keys cannot be kept there: {error}")

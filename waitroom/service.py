@@ -122,7 +122,8 @@ class Carried:
     """The tokens a request carries for this room, as far as they are any good; ``invalid`` lists why others are not.
 
     ``newer``: one is of a generation that the record lost. It will know it again in a moment; until then nothing may
-    take the token's place.
+    take the token's place. ``resign``: the ticket was signed by a key that is not the newest, and is to be signed anew
+    before that one is retired.
     """
 
     ticket: Ticket | None = None
@@ -130,6 +131,7 @@ class Carried:
     ended: Pass | None = None
     invalid: tuple[str, ...] = ()
     newer: bool = False
+    resign: bool = False
 
 
 class RoomService:
@@ -200,6 +202,7 @@ class RoomService:
         ended: Pass | None = None
         invalid: list[str] = []
         newer = False
+        old_keys: set[int] = set()
         now_ms = self.judged_ms
         for text, kind in tokens:
             try:
@@ -228,8 +231,11 @@ class RoomService:
             elif token.number not in self._left:
                 self._know(token.generation, token.number)
                 tickets[token.number] = token
+                if not self._keyring.is_newest(text):
+                    old_keys.add(token.number)
         kept = self._keep(tickets, now_ms)
-        return Carried(kept, entry_pass, ended, tuple(invalid), newer)
+        resign = kept is not None and kept.number in old_keys
+        return Carried(kept, entry_pass, ended, tuple(invalid), newer, resign)
 
     def decide(self, shown: gate.Shown) -> gate.Decision:
         """Return the gate's decision, and note a pass that is to slide."""
@@ -352,9 +358,10 @@ class RoomService:
 
     def hear(self, number: int, told_s: float, *, visible: bool) -> None:
         """Note that a number asked for itself and was told to come back in ``told_s``."""
-        silent_until_ms = self.now_ms() + int(silence_s(told_s, self.room.refresh) * 1000)
+        now_ms = self.now_ms()
+        silent_until_ms = now_ms + int(silence_s(told_s, self.room.refresh) * 1000)
         before = self._heard.get(number)
-        self._heard[number] = Heard(number, silent_until_ms, visible or (before is not None and before.visible))
+        self._heard[number] = Heard(number, silent_until_ms, visible or (before is not None and before.visible), now_ms)
 
     def ticket(self, joined: Joined) -> Ticket:
         """Return the ticket of a place."""

@@ -4,26 +4,31 @@ Shipped, because whoever builds on Waitroom needs the same: an hour of a launch 
 drawn from one seed that a failing test prints.
 
 A ``Crowd`` drives the real service, ticker and store, and plays only the people. Each visitor keeps to what the page
-was told, or fails to in a way a plan names: never asks once, vanishes, hides the page, comes back late. What happened
-is judged from what the visitors saw and from the calls made, never from the store's own opinion of itself.
+was told, or fails to in a way a plan names: never asks once, vanishes, hides the page, comes back late. Several workers
+share a store, each visitor comes to any of them, and a plan says which process dies when. What happened is judged from
+what the visitors saw and from the calls made, never from the store's own opinion of itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import random
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from waitroom.core.gate import Forward, Shown, pass_end_ms
 from waitroom.core.tokens import Keyring
 from waitroom.core.waiting import HIDDEN_S, silence_s
+from waitroom.errors import StoreAway
 from waitroom.model import TICK_S, Pass, Ticket, VisitorState
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
 from waitroom.store.notes import Notes
+from waitroom.store.sqlite import SqliteStore
 from waitroom.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -73,6 +78,29 @@ class FakeClock:
         self._wall_s += seconds
 
 
+class Fault(StrEnum):
+    """What may befall the house."""
+
+    ALL = "all"
+    """Every process is killed and started anew on what was left behind."""
+    KEEPER = "keeper"
+    """The process that keeps the record is killed and started anew."""
+    WORKER = "worker"
+    """One worker is killed, with all that it noted, and started anew."""
+    AWAY = "away"
+    """The record cannot be reached for ``AWAY_S``, and is then opened anew."""
+    ASLEEP = "asleep"
+    """The worker that leads is stopped for ``ASLEEP_S``, and goes on as if nothing had been."""
+    CLOCK = "clock"
+    """The wall clock is set forwards or back by two hours."""
+
+
+AWAY_S = 5.0
+ASLEEP_S = 30.0
+RETRY_S = 2.0
+"""When somebody comes again who was told that nothing can be done at the moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a crowd behaves. Shares are of the crowd and are drawn in this order, each of the whole.
@@ -81,8 +109,8 @@ class Plan:
     tab. ``late``: vanish before the call and come back up to ``late_s`` later. ``exodus``: when, and which share of all
     vanishes at once. Visits last ``visit_s`` on average, with one click halfway, and end by leaving, or without a word
     for a tenth; from ``faster[0]`` on they are ``faster[1]`` times as short, so that the line moves so many times as
-    fast. ``repeat``, drawn apart: joins and claims twice at once, and claims again when the visit ends. ``killed_s``:
-    when the process is killed and started anew on the notes it left behind.
+    fast. ``repeat``, drawn apart: joins and claims twice at once, and claims again when the visit ends. ``faults``:
+    what befalls the house, and when.
     """
 
     visitors: int = 500
@@ -96,7 +124,7 @@ class Plan:
     visit_s: float = 20.0
     faster: tuple[float, float] | None = None
     repeat: float = 0.0
-    killed_s: float | None = None
+    faults: tuple[tuple[float, Fault], ...] = ()
 
 
 @dataclass(slots=True)
@@ -112,6 +140,7 @@ class Person:
     silent_until_s: float = 0.0
     waiting_since_s: float = 0.0
     asked: bool = False
+    asked_at: tuple[RoomService, float] | None = None
     aheads: list[int] = field(default_factory=list)
     called_s: float | None = None
     admitted_s: float | None = None
@@ -153,15 +182,67 @@ SILENT_LEAVERS = 0.1
 """The share of visits that end without a word; their slots are free when the pass ends."""
 
 
+class Opened(Protocol):
+    """A store that is open in this process, and how its process dies."""
+
+    @property
+    def store(self) -> Store:
+        """The store as its callers have it."""
+
+    def is_called(self, room: str, number: int) -> bool:
+        """Whether the record has an open turn for ``number``."""
+
+    def crash(self) -> None:
+        """End without a word: nothing is written that was not before."""
+
+
+class _OpenedHere:
+    store: MemoryStore | SqliteStore
+
+    def is_called(self, room: str, number: int) -> bool:
+        """Whether the record has an open turn for ``number``."""
+        line = self.store._book.lines[room]
+        return line.has_turn(number) or number in line.ends()
+
+
+class OpenedMemory(_OpenedHere):
+    """``memory:`` on the note in ``folder``; without a folder it forgets everything."""
+
+    def __init__(self, room: Room, clock: FakeClock, folder: Path | None) -> None:
+        self.store = MemoryStore([room], clock, None if folder is None else Notes(folder / "notes"))
+
+    def crash(self) -> None:
+        """Leave the note as it is."""
+
+
+class OpenedSqlite(_OpenedHere):
+    """``sqlite:`` on the file in ``folder``."""
+
+    def __init__(self, room: Room, clock: FakeClock, folder: Path | None) -> None:
+        assert folder is not None
+        self.store = SqliteStore([room], clock, folder / "record.db", Notes(folder / "notes"), folder / "seal")
+
+    def crash(self) -> None:
+        """Let go of the file, as the system does when a process ends."""
+        assert isinstance(self.store, SqliteStore)
+        self.store.abandon()
+
+
 class WatchedStore:
-    """A store that tells of each operation, and of each call at the moment it happens."""
+    """A store that tells of each operation, and of each call at the moment it happens; away while there is none."""
 
     def __init__(
-        self, store: Store, on_operation: Callable[[], None], on_called: Callable[[Sequence[int]], None]
+        self, opened: Opened, on_operation: Callable[[], None], on_called: Callable[[Sequence[int]], None]
     ) -> None:
-        self._store = store
+        self.opened: Opened | None = opened
         self._on_operation = on_operation
         self._on_called = on_called
+
+    @property
+    def _store(self) -> Store:
+        if self.opened is None:
+            raise StoreAway("the record does not answer")
+        return self.opened.store
 
     async def join(self, room: str, known: Known, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Count and hand on."""
@@ -209,15 +290,28 @@ class WatchedStore:
 class Crowd:
     """Plays ``plan`` against one room; everything drawn by chance comes from ``seed``.
 
-    ``notes_path`` is where the process leaves its notes, needed when the plan has it killed.
+    ``folder`` is where the record is left, needed when the plan has anybody killed. ``opener`` opens it.
     """
 
-    def __init__(self, room: Room, plan: Plan, seed: int, notes_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        room: Room,
+        plan: Plan,
+        seed: int,
+        folder: Path | None = None,
+        *,
+        opener: Callable[[Room, FakeClock, Path | None], Opened] = OpenedMemory,
+        workers: int = 1,
+    ) -> None:
         self.room = room
         self.plan = plan
         self.seed = seed
         self.clock = FakeClock()
-        self._notes_path = notes_path
+        self._folder = folder
+        self._opener = opener
+        self._workers = workers
+        self._asleep: tuple[RoomService, float] | None = None
+        self._back_s = 0.0
         self._chance = random.Random(seed)
         self._idle_s = 0.0
         self._start_s = self.clock.monotonic_s()
@@ -233,7 +327,9 @@ class Crowd:
     async def play(self, seconds: float) -> Outcome:
         """Let ``seconds`` pass, and return what came of it."""
         await self._start()
-        next_tick_s = TICK_S
+        turns = itertools.cycle(range(self._workers))
+        turn_s = TICK_S / self._workers
+        next_tick_s = turn_s
         while next_tick_s <= seconds:
             if self._agenda and self._agenda[0][0] <= next_tick_s:
                 at_s, _, person = heapq.heappop(self._agenda)
@@ -242,14 +338,24 @@ class Crowd:
                 continue
             self.clock.advance(max(0.0, next_tick_s - self.now_s))
             self._exodus()
-            if self.plan.killed_s is not None and self.now_s >= self.plan.killed_s:
-                self.plan = replace(self.plan, killed_s=None)
-                await self._start()
-            await self._ticker.step(self.service)
-            self._observe()
-            next_tick_s += TICK_S
+            await self._befall()
+            turn = next(turns)
+            await self._tick(self.services[turn])
+            if turn == self._workers - 1:
+                self._observe()
+            next_tick_s += turn_s
         self._judge_windows()
+        if self._watched.opened is not None:
+            self._watched.opened.crash()
         return self.outcome
+
+    @property
+    def service(self) -> RoomService:
+        """A worker, as the network chooses it: any that is awake."""
+        if self._workers == 1:
+            return self.services[0]
+        asleep = self._asleep[0] if self._asleep else None
+        return self._chance.choice([service for service in self.services if service is not asleep])
 
     @property
     def now_s(self) -> float:
@@ -265,13 +371,61 @@ class Crowd:
             self.outcome.calls.append((self.now_s, number))
 
     async def _start(self) -> None:
-        """Start the process, for the first time or on what a killed one left behind."""
+        """Start everything, for the first time or on what killed processes left behind."""
         self._process_since_s = self.now_s
-        notes = None if self._notes_path is None else Notes(self._notes_path)
-        store = WatchedStore(MemoryStore([self.room], self.clock, notes), self._operated, self.called)
-        view = await store.snapshot(self.room.name)
-        self.service = RoomService(self.room, view, store, Keyring(["k" * 32]), self.clock)
-        self._ticker = Ticker([self.service], store)
+        opened = self._opener(self.room, self.clock, self._folder)
+        self._watched = WatchedStore(opened, self._operated, self.called)
+        self._ticker = Ticker([], self._watched)
+        self.services = [await self._worker() for _ in range(self._workers)]
+
+    async def _worker(self) -> RoomService:
+        view = await self._watched.snapshot(self.room.name)
+        name = f"worker {next(self._order)}"
+        return RoomService(self.room, view, self._watched, Keyring(["k" * 32]), self.clock, worker=name)
+
+    async def _tick(self, service: RoomService) -> None:
+        if self._asleep is not None and self._asleep[0] is service:
+            if self.now_s < self._asleep[1]:
+                return
+            self._asleep = None
+        with contextlib.suppress(StoreAway):
+            await self._ticker.step(service)
+
+    async def _befall(self) -> None:
+        """Let happen what the plan has for this moment."""
+        if self._watched.opened is None and self.now_s >= self._back_s:
+            self._watched.opened = self._opener(self.room, self.clock, self._folder)
+        while self.plan.faults and self.now_s >= self.plan.faults[0][0] and self._watched.opened is not None:
+            fault, self.plan = self.plan.faults[0][1], replace(self.plan, faults=self.plan.faults[1:])
+            match fault:
+                case Fault.ALL:
+                    self._watched.opened.crash()
+                    self._forget_unticked(self.services)
+                    await self._start()
+                case Fault.KEEPER | Fault.AWAY:
+                    self._watched.opened.crash()
+                    self._watched.opened = None
+                    self._back_s = self.now_s + (AWAY_S if fault is Fault.AWAY else TICK_S)
+                case Fault.WORKER:
+                    index = self._chance.randrange(self._workers)
+                    self._forget_unticked([self.services[index]])
+                    self.services[index] = await self._worker()
+                case Fault.ASLEEP:
+                    leads = next((service for service in self.services if service.term), self.services[0])
+                    self._asleep = (leads, self.now_s + ASLEEP_S)
+                case Fault.CLOCK:
+                    self.clock.step_wall(self._chance.choice((-7_200, 7_200)))
+                case _:
+                    assert_never(fault)
+
+    def _forget_unticked(self, killed: Sequence[RoomService]) -> None:
+        """Take for absent, until they ask again, whom only a killed worker had heard since its last tick."""
+        for number in self._waiting:
+            person = self._by_number[number]
+            if person.asked_at is not None:
+                service, at_s = person.asked_at
+                if service in killed and at_s >= self.now_s - TICK_S:
+                    person.silent_until_s = self.now_s
 
     def _operated(self) -> None:
         self.outcome.store_operations += 1
@@ -312,7 +466,12 @@ class Crowd:
     async def _arrive(self, person: Person) -> None:
         person.arrived_s = self.now_s
         key = f"visit {id(person)}" if person.repeats else None
-        answers = await asyncio.gather(*(self.service.join(key) for _ in range(1 + person.repeats)))
+        service = self.service
+        try:
+            answers = await asyncio.gather(*(self.service.join(key) for _ in range(1 + person.repeats)))
+        except StoreAway:
+            self._at(self.now_s + RETRY_S, person)
+            return
         joined, told = answers[0]
         self.outcome.wishes += len(answers)
         places = {(one.number, one.visitor, one.end_ms) for one, _ in answers}
@@ -322,7 +481,7 @@ class Crowd:
         self._by_number[joined.number] = person
         if joined.end_ms:
             self._judge_order(joined.number)
-            self._enter(person, self.service.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms))
+            self._enter(person, service.joined_pass(joined))
             return
         person.carried = Ticket(self.room.name, 1, joined.number, joined.visitor, joined.joined_ms)
         person.aheads.append(joined.ahead)
@@ -333,21 +492,21 @@ class Crowd:
         self.outcome.asks += 1
         person.asked = True
         hidden = person.kind == "hidden"
-        carried = self.service.read([(self.service._keyring.sign_ticket(person.carried), None)])
-        told = self.service.told(carried, hidden=hidden)
+        service = self.service
+        carried = service.read([(service.ticket_text(person.carried), None)])
+        told = service.told(carried, hidden=hidden)
+        person.asked_at = (service, self.now_s)
         if told.state is VisitorState.NONE:
             self.outcome.places_lost += 1
             person.gone = True
             return
         if told.state in (VisitorState.CALLED, VisitorState.MISSED):
+            called_before = self._is_called(person.number)
             claimed = await self._claim(person, person.carried)
             if claimed.end_ms:
-                if told.state is VisitorState.MISSED:  # called and claimed in one operation
+                if not called_before:  # called and claimed in one operation
                     self.called([person.number])
-                visitor = person.carried.visitor
-                self._enter(
-                    person, self.service.entry_pass(person.number, visitor, claimed.admitted_ms, claimed.end_ms)
-                )
+                self._enter(person, service.claimed_pass(person.carried, claimed))
                 return
             if claimed.called:
                 self._come_back(person, max(claimed.retry_ms / 1000, TICK_S))
@@ -358,15 +517,26 @@ class Crowd:
             person.aheads.append(told.ahead)
         self._wait(person, told.refresh_s)
 
+    def _is_called(self, number: int) -> bool:
+        """Whether the record has an open turn for ``number``, whatever a worker's view says."""
+        opened = self._watched.opened
+        return opened is not None and opened.is_called(self.room.name, number)
+
     async def _claim(self, person: Person, ticket: Ticket) -> Claimed:
-        answers = await asyncio.gather(*(self.service.claim(ticket) for _ in range(1 + person.repeats)))
+        service = self.service
+        try:
+            answers = await asyncio.gather(*(self.service.claim(ticket) for _ in range(1 + person.repeats)))
+        except StoreAway:
+            return service.unclaimed(ticket)
         self.outcome.wishes += len(answers)
         self.outcome.repeats_differ += any(answer != answers[0] for answer in answers)
         return answers[0]
 
     def _wait(self, person: Person, told_s: float) -> None:
         """Stand in line: from now on, if this person was absent or called before."""
-        if person.number not in self._waiting or person.silent_until_s < self.now_s:
+        if self._is_called(person.number):
+            pass  # called by another worker a moment ago; this one's view will know within a tick
+        elif person.number not in self._waiting or person.silent_until_s < self.now_s:
             person.waiting_since_s = self.now_s
             self._waiting.add(person.number)
         self._come_back(person, told_s)
@@ -400,26 +570,29 @@ class Crowd:
         """Look at another page of the shop; the pass must open the door, and may slide."""
         assert isinstance(person.carried, Pass)
         person.clicked = True
-        ended = person.carried.end_ms <= self.service.now_ms()
-        carried = self.service.read([(self.service.pass_text(person.carried), Pass)])
-        decision = self.service.decide(Shown(document=True, entry_pass=carried.entry_pass))
+        service = self.service
+        ended = person.carried.end_ms <= service.now_ms()
+        carried = service.read([(service.pass_text(person.carried), Pass)])
+        decision = service.decide(Shown(document=True, entry_pass=carried.entry_pass))
         self.outcome.passes_refused += not isinstance(decision, Forward) and not ended
 
     async def _end_visit(self, person: Person) -> None:
         assert isinstance(person.carried, Pass)
         person.gone = True
-        entry_pass = self.service.renewed(person.carried) or person.carried
-        carried = self.service.read([(self.service.pass_text(entry_pass), Pass)])
+        service = self.service
+        entry_pass = service.renewed(person.carried) or person.carried
+        carried = service.read([(service.pass_text(entry_pass), Pass)])
         if carried.entry_pass is None:
             return
         # The tab that was left open claims with the same ticket. A process before this one took its record with it.
         if person.repeats and person.admitted_s is not None and person.admitted_s >= self._process_since_s:
             ticket = Ticket(self.room.name, 1, person.number, entry_pass.visitor, 0)
             again = await self._claim(person, ticket)
-            self.outcome.repeats_differ += again.admitted_ms != entry_pass.admitted_ms
+            self.outcome.repeats_differ += bool(again.end_ms) and again.admitted_ms != entry_pass.admitted_ms
         if self._chance.random() > SILENT_LEAVERS:
             self.outcome.wishes += 1
-            await self.service.leave(carried)
+            with contextlib.suppress(StoreAway):
+                await service.leave(carried)
             del self._passes[person.number]
 
     def _exodus(self) -> None:
@@ -432,9 +605,13 @@ class Crowd:
 
     def _observe(self) -> None:
         """Count the passes that would open the door now, and for how long a slot stood idle before somebody present."""
-        now_ms, view = self.service.now_ms(), self.service.view
+        asleep = self._asleep[0] if self._asleep else None
+        awake = [service for service in self.services if service is not asleep]
+        view = awake[-1].view
         open_still = {
-            number: entry_pass for number, entry_pass in self._passes.items() if pass_end_ms(view, entry_pass, now_ms)
+            number: entry_pass
+            for number, entry_pass in self._passes.items()
+            if any(pass_end_ms(service.view, entry_pass, service.judged_ms) for service in awake)
         }
         ended = len(self._passes) - len(open_still)  # such a slot is kept for a tick, see LATE_MS
         self._passes = open_still

@@ -1,7 +1,8 @@
 """The event: launch page, cart, order. This is the part that a waiting room protects.
 
 Every answer under ``/event/`` says ``Waitroom-Stock: N``, the units left, so that the proxy in front can tell those who
-wait; it drops the header before the browser. Nothing here may be kept by a cache.
+wait. With the last one it says ``Waitroom-Command: sold-out``: an order is never taken back here, so it is for good.
+The proxy drops both before the browser. Nothing here may be kept by a cache.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from database import Database
     from starlette.requests import Request
+
+SOLD_OUT = {"waitroom-stock": "0", "waitroom-command": "sold-out"}
 
 _ORDER_ID = re.compile(r"[A-Za-z0-9_-]{16}", re.ASCII)
 
@@ -129,6 +132,8 @@ class Event:
 
 def _marked(response: Response, left: int) -> Response:
     response.headers["waitroom-stock"] = str(left)
+    if left == 0:
+        response.headers["waitroom-command"] = "sold-out"
     response.headers["cache-control"] = "private, no-store"
     return response
 
@@ -138,4 +143,4 @@ def _see(address: str, left: int) -> Response:
 
 
 def _sold_out() -> Refusal:
-    return Refusal(409, "sold_out", "Every unit of this launch has been ordered.", headers={"waitroom-stock": "0"})
+    return Refusal(409, "sold_out", "Every unit of this launch has been ordered.", headers=SOLD_OUT)

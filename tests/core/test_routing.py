@@ -65,11 +65,24 @@ TRICKS = {
     "overlong slash, sloppy": b"/x%c0%2f..%c0%2fevent",
     "overlong backslash of IIS": b"/x%c1%1c..%c1%1cevent",
     "overlong letter": b"/%c1%a5vent",
+    "overlong full-width letter": b"/%f0%8f%bd%85vent/",
+    "overlong inside of overlong": b"/e%c1%c0%25a5b6ent/",
+    "overlong inside of overlong, sloppy": b"/e%c1%c06ent/",
+    "overlong inside of overlong, both sloppy": b"/e%c1%c0%f6ent/",
+    "overlong, sloppy, with and without an escape": b"/\xc0%65\xc1%36ent/",
+    "overlong around a tab": b"/e%c1%09%b6ent/",
+    "overlong around nothing of width": b"/e%c1%e2%80%8b%b6ent/",
+    "overlong, sloppy, around full width around a tab": b"/e\xc1\xef\xbc\xc0I\x96ent/",
+    "overlong, sloppy, around a tab and a control": b"/eve%6\xc1\t\x05t/",
+    "overlong around hidden digits": b"/eve\xc1%a\xc1\xe5t/",
     "%u": b"/x%u002f..%u002fevent/",
     "%u full width": b"/x%uff0f..%uff0fevent/",
     "full-width letter": b"/%EF%BD%85vent/",
     "full-width slash": b"/x/..%EF%BC%8Fevent/",
     "full-width percent": b"/%EF%BC%8565vent/",
+    "full-width percent and combining accent": b"/eve%EF%BC%856e%CC%81t/",
+    "%u in halves": b"/%ud835%udc1event/",
+    "halves in UTF-8": b"/%ed%a0%b5%ed%b0%9event/",
     "division slash": b"/x/..%E2%88%95event/",
     "won sign": b"/x/..%E2%82%A9event/",
     "raw UTF-8": "/\uff45vent/".encode(),
@@ -136,6 +149,9 @@ ORDINARY_TARGETS = [
     b"/100%25-cotton/",
     b"/a%",
     b"/%CE%B5vent/",
+    b"/10%25DC%ED%95%A0%EC%9D%B8/",
+    b"/%C1%C1%C0%BA%20%C0%DA%C0%FC%B0%C5/",
+    b"/%C1%C1%2F%C0%CC%25/",
     b"*",
     b"",
     b"?event/",
@@ -169,6 +185,25 @@ DISGUISES = {
     "overlong": lambda path, at: (
         path[:at] + bytes([0xC0 | path[at] >> 6, 0x80 | path[at] & 63]) + path[at + 1 :] if path[at] < 128 else path
     ),
+    "overlong, sloppy": lambda path, at: (
+        path[:at] + bytes([0xC0 | path[at] >> 6, at % 2 * 0xC0 | path[at] & 63]) + path[at + 1 :]
+        if path[at] < 128
+        else path
+    ),
+    "overlong, longer": lambda path, at: (
+        path[:at]
+        + [b"\xe0", b"\xf0\x80", b"\xf8\x80\x80"][at % 3]
+        + bytes([0x80 | path[at] >> 6, 0x80 | path[at] & 63])
+        + path[at + 1 :]
+        if path[at] < 128
+        else path
+    ),
+    "overlong full width": lambda path, at: (
+        path[:at] + b"\xf0\x8f" + chr(path[at] + 0xFEE0).encode()[1:] + path[at + 1 :]
+        if 33 <= path[at] <= 126
+        else path
+    ),
+    "tab": lambda path, at: path[:at] + b"\t" + path[at:],
     "wide": lambda path, at: path[:at] + b"%%u%04x" % path[at] + path[at + 1 :] if path[at] < 128 else path,
     "full width": lambda path, at: (
         path[:at] + chr(path[at] + 0xFEE0).encode() + path[at + 1 :] if 33 <= path[at] <= 126 else path
@@ -182,6 +217,9 @@ DISGUISES = {
     st.sampled_from([b"/event", b"/event/", b"/event/x", b"/event/x/y.html"]),
     st.lists(st.tuples(st.sampled_from(sorted(DISGUISES)), st.integers(1, 40)), max_size=6),
 )
+@example(b"/event", [("overlong", 1), ("escape", 26), ("overlong", 2)])
+@example(b"/event", [("overlong, sloppy", 3), ("wide", 28), ("overlong, sloppy", 6)])
+@example(b"/event/", [("tab", 1), ("overlong, sloppy", 21), ("above", 1), ("overlong, sloppy", 5), ("tab", 4)])
 @example(b"/event/x", [("escape", 1), ("overlong", 1), ("full width", 2), ("backslashes", 1), ("escape", 3)])
 def test_no_sequence_of_disguises_leads_out_of_the_room(path: bytes, steps: list[tuple[str, int]]) -> None:
     """However spellings are laid over each other, the request is the room's; also when it is not understood."""
@@ -228,9 +266,12 @@ def test_nothing_a_client_sends_raises(target: bytes, host: str, method: str) ->
         b"/" + b"%2f;a\\..%5c.//%u002f%c0%ae%00%3f%23" * 6,  # too many readings
         b"/" + b"%2f%5c/;" * 1000,  # too many bytes
         b"/" + b"\xcc\x81\xcc\xa3" * 1000,  # too much to normalise
+        b"/" + b"\xc1%41" * 7,  # too many bytes that two decoders want
+        b"/\xf0%c%30%80\x81\xa5",  # a character half escaped and half not
+        b"/x%8\xc0\xf0",  # the same, and half of the escape in a character
     ],
 )
-def test_a_target_with_too_many_readings_is_protected(target: bytes) -> None:
+def test_a_target_that_is_not_understood_is_protected(target: bytes) -> None:
     """What is not understood is the room's on that host, and no bypass lets it around."""
     bypass = (PathRule(path="/"),)
     router = Router([room("shop", PathRule(path="/event/", host="a.example"), bypass=bypass)])
@@ -579,6 +620,7 @@ def test_paths_of_our_own(target: bytes, own: OwnPath) -> None:
         b"/%2ewaitroom/launch/now",
         b"/.waitroom%2flaunch%2fnow",
         b"/x/../.waitroom/launch/now",
+        b"/%2ewaitroom/\xf0%c3x",
         b"http://shop.example/.waitroom/launch/now",
     ],
 )

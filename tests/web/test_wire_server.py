@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import socket
+import time
+from dataclasses import dataclass
 
 import pytest
 import uvicorn
@@ -15,43 +18,53 @@ from waitroom.web import wire as wire_module
 from waitroom.web.hall import Hall
 from waitroom.web.messages import Reply
 from waitroom.web.wire import check_uvicorn, wire_class
+from waitroom.worker import Server
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-class Server(uvicorn.Server):
-    """Without the signal handlers, which belong to the test runner here."""
+@dataclass
+class Parts:
+    """What a worker's server needs to know of its worker."""
 
-    @contextlib.contextmanager
-    def capture_signals(self):
-        """Take none."""
-        yield
+    hall: Hall
+    drain_s: float
+
+    def uvicorn_config(self, backlog):
+        """Return the configuration of a server that has no use for ASGI."""
+
+        async def app(scope, receive, send):
+            raise AssertionError("no request reaches ASGI")
+
+        http = wire_class(self.hall)
+        return uvicorn.Config(app, http=http, ws="none", lifespan="off", log_level="critical", access_log=False)
+
+    def begin_to_drain(self):
+        """Begin to drain."""
+        self.hall.begin_to_drain(self.drain_s)
+
+    async def drain(self):
+        """Drain."""
+        await self.hall.drain()
 
 
 @contextlib.asynccontextmanager
-async def serving(desk):
-    """A server on a socket that was listening before it, and a way to connect."""
-
-    async def app(scope, receive, send):
-        raise AssertionError("no request reaches ASGI")
-
+async def serving(desk, drain_s=4.0):
+    """A worker's server on a socket that was listening before it, and a way to connect."""
     hall = Hall(desk, WireLimits())
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    config = uvicorn.Config(
-        app, http=wire_class(hall), ws="none", lifespan="off", log_level="critical", access_log=False
-    )
-    server = Server(config)
+    server = Server(Parts(hall, drain_s))
     server.hall, server.port, server.clients = hall, port, []
-    task = asyncio.ensure_future(server.serve(sockets=[sock]))
+    server.ended = asyncio.ensure_future(server.serve(sockets=[sock]))
     await until(lambda: server.started)
     try:
         yield server
     finally:
-        server.should_exit = True
+        server.stop()
         for client in server.clients:
             client.finish()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(server.ended, 5)
 
 
 async def connect(server):
@@ -88,8 +101,7 @@ async def test_draining_drops_nothing():
             await idle.read_response()
             await busy.send(GET.replace(b"/ ", b"/slow "))
             await until(lambda: len(raw.requests) == 2 and len(server.hall.wires) == 3)
-            server.should_exit = True
-            await until(lambda: server.hall.draining)
+            server.stop()
             await idle.send(GET)
             last = await idle.read_response()
             assert (last.body, last[b"Connection"]) == (b"ok", b"close")
@@ -98,25 +110,120 @@ async def test_draining_drops_nothing():
             last = await busy.read_response()
             assert (last.body, last[b"Connection"]) == (b"ok", b"close")
             assert await busy.read_to_end() == b""
-            server.hall.reap(asyncio.get_running_loop().time() + 1.1)
+            server.hall.reap(asyncio.get_running_loop().time() + 2.1)
             assert await silent.read_to_end() == b""
             origin.close()
 
 
+async def test_nothing_is_accepted_after_the_word_to_stop():
+    """From the moment it is told, a worker leaves new connections to its siblings, which listen on the same socket."""
+    async with serving(lambda _: Reply(200, body=b"ok")) as server:
+        client = await connect(server)
+        await client.send(GET)
+        await client.read_response()
+        (listening,) = server.servers[0].sockets
+        sibling = listening.dup()
+        server.stop()
+        with sibling:
+            late = await connect(server)
+            await late.send(GET)
+            await asyncio.sleep(0.05)
+            assert len(server.hall.wires) == 1
+            accepted, address = sibling.accept()
+            accepted.close()
+            assert address == late.writer.get_extra_info("sockname")
+
+
+async def test_a_connection_accepted_in_the_turn_of_the_stop_is_served():
+    """The word to stop may come between the accepting of a connection and the moment the loop tells of it."""
+    async with serving(lambda _: Reply(200, body=b"ok")) as server:
+        bound = server.config.http_protocol_class
+
+        class Sudden(bound):
+            """A connection that is made just before the end."""
+
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                asyncio.get_running_loop().call_soon(server.stop)  # which runs before it is told ``connection_made``
+
+            def connection_made(self, transport):
+                """Look that it is so."""
+                assert server.hall.draining
+                super().connection_made(transport)
+
+        server.config.http_protocol_class = Sudden
+        client = await connect(server)
+        await client.send(GET)
+        last = await client.read_response()
+        assert (last.body, last[b"Connection"]) == (b"ok", b"close")
+        assert await client.read_to_end() == b""
+        client.finish()
+        await server.ended
+
+
+async def test_a_request_on_its_way_is_read_before_the_close():
+    """A request that has arrived, but that a busy loop has not told of, keeps the connection from being closed."""
+    async with serving(lambda _: Reply(200, body=b"ok")) as server:
+        client = await connect(server)
+        await client.send(GET)
+        await client.read_response()
+        server.stop()
+        os.write(client.writer.get_extra_info("socket").fileno(), GET)
+        server.hall.reap(asyncio.get_running_loop().time() + 2.1)
+        last = await client.read_response()
+        assert (last.body, last[b"Connection"]) == (b"ok", b"close")
+        assert await client.read_to_end() == b""
+
+
+async def test_an_idle_connection_is_closed_by_halves():
+    """What a client sends across our close takes nothing from it: it sees an orderly end, not a reset."""
+    async with serving(lambda _: Reply(200, body=b"ok")) as server:
+        client = await connect(server)
+        await client.send(GET)
+        await client.read_response()
+        server.stop()
+        server.hall.reap(asyncio.get_running_loop().time() + 2.1)
+        await client.send(GET)
+        assert await client.read_to_end() == b""
+
+
+async def test_what_does_not_end_is_cut_when_the_time_is_over():
+    """An answer still under way at the end of drain_timeout is reset, so that it does not look complete."""
+
+    async def endless(origin, peer):
+        await origin.read_request(peer)
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\nsome of it")
+        await peer.closed()
+
+    async with RawOrigin(endless) as raw:
+        origin = Origin(raw.address, WireLimits())
+        async with serving(forward_to(origin), drain_s=0.3) as server:
+            client = await connect(server)
+            await client.send(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+            await client.read_until(b"some of it")
+            began = time.monotonic()
+            server.stop()
+            assert await client.read_to_end() is None
+            await server.ended
+            assert 0.2 < time.monotonic() - began < 1.5
+
+
 async def test_a_connection_accepted_while_draining_is_served_once():
-    """A connection that was in the accept queue when the end began gets its answer, and is told to close."""
+    """A connection that the loop had accepted, and not told of, at the end gets its answer and is told to close."""
     hall = Hall(lambda _: Reply(200, body=b"ok"), WireLimits())
-    hall.draining = True
     loop = asyncio.get_running_loop()
     state = uvicorn.server.ServerState()
     server = await loop.create_server(lambda: wire_class(hall)(None, state, {}), "127.0.0.1", 0)
     client = Peer(*await asyncio.open_connection(*server.sockets[0].getsockname()))
+    hall.begin_to_drain(5)
+    drained = asyncio.ensure_future(hall.drain())
     await client.send(GET)
     response = await client.read_response()
     assert (response.body, response[b"Connection"]) == (b"ok", b"close")
     assert await client.read_to_end() == b""
     client.finish()
-    await until(lambda: not hall.wires)
+    await drained
+    assert not hall.wires
     server.close()
 
 
@@ -134,7 +241,7 @@ async def test_draining_closes_tunnels():
             client = await connect(server)
             await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n")
             await client.read_until(b"hello")
-            server.should_exit = True
+            server.stop()
             assert await client.read_to_end() == b""
             await until(lambda: not origin.open)
 
@@ -154,10 +261,10 @@ async def test_the_reaper_runs_by_itself():
         await asyncio.sleep(0.02)
         hall._tick(asyncio.get_running_loop())
         assert await client.read_to_end() == b""
+        client.finish()
         await until(lambda: not hall.wires)
         hall._tick(asyncio.get_running_loop())
         assert hall._timer is None
-        client.finish()
         server.close()
 
 
@@ -172,6 +279,7 @@ def test_the_installed_uvicorn_fits():
         (wire_module.HttpToolsProtocol, "__init__", lambda *_: None),
         (wire_module.HttpToolsProtocol, "shutdown", None),
         (wire_module.ServerState, "__init__", lambda _: None),
+        (wire_module.uvicorn.Server, "shutdown", lambda _self, _sockets: None),
     ],
 )
 def test_another_uvicorn_is_named(monkeypatch, where, name, value):

@@ -1,6 +1,7 @@
 """Upgrades: raw tunnels when the origin switches, an ordinary answer and the end when it does not."""
 
 import asyncio
+import contextlib
 
 from raw_sockets import proxy, until
 
@@ -150,3 +151,144 @@ async def test_a_silent_tunnel_is_closed():
         front.origin.reap(now + 301)
         assert await client.read_to_end() == b""
         await until(lambda: not front.origin.open)
+
+
+# Draining.
+
+GOING_AWAY = b"\x88\x02\x03\xe9"
+FROM_ORIGIN = b"\x81\x05hello"
+FROM_CLIENT = b"\x81\x85\x00\x00\x00\x00hello"
+CLIENT_CLOSES = b"\x88\x82\x00\x00\x00\x00\x03\xe9"
+
+
+class Conversation:
+    """An origin's side of WebSockets: ``heard`` is what came, ``say`` sends; it answers a Close frame and closes."""
+
+    def __init__(self):
+        self.heard = b""
+        self.peer = None
+
+    async def __call__(self, origin, peer):
+        """Be the origin's script."""
+        await peer.read_head()
+        self.peer = peer
+        await peer.send(SWITCH)
+        while data := await peer.read_some():
+            self.heard += data
+            if b"\x88\x82" in data:
+                await peer.send(GOING_AWAY)
+                return
+
+    async def say(self, data):
+        """Send bytes."""
+        await self.peer.send(data)
+
+
+def unmasked(data):
+    """Return the payload of a short masked frame."""
+    return bytes(byte ^ data[2 + index % 4] for index, byte in enumerate(data[6:]))
+
+
+@contextlib.asynccontextmanager
+async def conversing():
+    """A client in a WebSocket conversation, and the origin's side of it."""
+    origin = Conversation()
+    async with proxy(origin) as front:
+        client = await front.connect()
+        await client.send(UPGRADE)
+        await client.read_head()
+        yield front, client, origin
+
+
+async def test_a_websocket_is_told_that_we_go():
+    """Draining, both sides get a Close frame 1001, the origin's masked; when both have answered both are closed."""
+    async with conversing() as (front, client, origin):
+        await client.send(FROM_CLIENT)
+        await origin.say(FROM_ORIGIN)
+        assert await client.read_exactly(7) == FROM_ORIGIN
+        await until(lambda: origin.heard == FROM_CLIENT)
+        front.hall.begin_to_drain(5)
+        assert await client.read_exactly(4) == GOING_AWAY
+        await client.send(CLIENT_CLOSES)
+        assert await client.read_to_end() == b""
+        client.finish()
+        await until(lambda: not front.origin.open and not front.hall.wires)
+        assert origin.heard[11:13] == b"\x88\x82"
+        assert unmasked(origin.heard[11:]) == b"\x03\xe9"
+        assert len(origin.heard) == 11 + 8
+
+
+async def test_a_frame_that_is_half_sent_is_finished_first():
+    """The Close frame waits for the frame under way, in each direction for itself; what follows it goes nowhere."""
+    async with conversing() as (front, client, origin):
+        await origin.say(FROM_ORIGIN[:3])
+        await client.send(FROM_CLIENT[:3])
+        assert await client.read_exactly(3) == FROM_ORIGIN[:3]
+        await until(lambda: origin.heard)
+        front.hall.begin_to_drain(5)
+        await origin.say(FROM_ORIGIN[3:] + FROM_ORIGIN)
+        assert await client.read_exactly(8) == FROM_ORIGIN[3:] + GOING_AWAY
+        await client.send(FROM_CLIENT[3:] + FROM_CLIENT)
+        assert await client.read_to_end() == b""
+        await until(lambda: len(origin.heard) >= 19)
+        assert origin.heard[:11] == FROM_CLIENT
+        assert unmasked(origin.heard[11:]) == b"\x03\xe9"
+
+
+async def test_who_does_not_answer_a_close_frame_is_closed_anyway():
+    """Two sides that say nothing more hold nobody up; a frame that is never finished neither."""
+
+    async def mute(origin, peer):
+        await peer.read_head()
+        await peer.send(SWITCH + FROM_ORIGIN[:4])
+        await peer.closed()
+
+    async with proxy(mute) as front:
+        client = await front.connect()
+        await client.send(UPGRADE)
+        await client.read_head()
+        assert await client.read_exactly(4) == FROM_ORIGIN[:4]
+        front.hall.begin_to_drain(5)
+        front.later(1.9)
+        assert front.origin.open
+        front.later(2.1)
+        assert await client.read_to_end() == b""
+        await until(lambda: not front.origin.open)
+
+
+async def test_an_ordinary_goodbye_is_theirs():
+    """While we stay, a Close frame is passed on like anything else, and it is for the two of them to end."""
+    async with conversing() as (_, client, origin):
+        await client.send(CLIENT_CLOSES)
+        assert await client.read_exactly(4) == GOING_AWAY
+        assert origin.heard == CLIENT_CLOSES
+        assert await client.read_to_end() == b""
+
+
+async def test_what_is_no_websocket_is_closed_plainly():
+    """Another protocol, or what only calls itself a WebSocket, is not spoken into."""
+    for upgrade in (b"raw", b"websocket"):
+
+        async def script(origin, peer, upgrade=upgrade):
+            await peer.read_head()
+            await peer.send(SWITCH.replace(b"websocket", upgrade) + b"not a frame")
+            await peer.closed()
+
+        async with proxy(script) as front:
+            client = await front.connect()
+            await client.send(UPGRADE.replace(b"WebSocket", upgrade))
+            await client.read_until(b"not a frame")
+            front.hall.begin_to_drain(5)
+            assert await client.read_to_end() == b""
+            await until(lambda: not front.origin.open)
+
+
+async def test_a_websocket_begun_while_draining_is_told_at_once():
+    """A request that still came may switch; it is told to go right after."""
+    async with proxy(Conversation()) as front:
+        client = await front.connect()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        front.hall.begin_to_drain(5)
+        await client.send(UPGRADE.partition(b"\r\n")[2])
+        assert (await client.read_response()).status == 101
+        assert await client.read_exactly(4) == GOING_AWAY

@@ -179,6 +179,6 @@ def stands(view: Snapshot, number: int, now_ms: int) -> VisitorState:
         return VisitorState.CALLED if view.turns[number] >= now_ms else VisitorState.MISSED
     if standing in (SILENT, RETURNER) and number <= view.serving:
         return VisitorState.MISSED
-    if standing == NONE and number < view.base:
+    if standing == NONE and number <= view.serving:
         return VisitorState.MISSED  # a place from before the record was lost: next, in order of its number
     return VisitorState.WAITING

@@ -74,6 +74,9 @@ MINUTE_MS = 60_250
 LEASE_MS = 3_000
 """For how long a worker leads without saying so again."""
 
+OVERTAKEN_MS = 1_000
+"""What was heard so long ago may be older than what is known: the later due time of the two is kept."""
+
 LATE_MS = 250
 """A slot is kept a tick past its end: the use of its pass may still be on the way, noted by another worker."""
 
@@ -105,11 +108,16 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A number that asked for itself, and until when it may be silent now. ``visible``: a person may be looking."""
+    """A number that asked for itself, and until when it may be silent now.
+
+    ``visible``: a person may be looking. ``at_ms``: when it asked, 0 for just now; one that was long on the way may
+    have been overtaken by a later one, heard by another worker.
+    """
 
     number: int
     silent_until_ms: int
     visible: bool = True
+    at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +201,11 @@ class Snapshot:
         chunk = self.chunks.get(number >> SHIFT, b"")
         low, high = max(self.serving + 1 - start, 0), number - start
         counted = chunk.count(NEW, low, high) + chunk.count(WAITING, low, high)
-        return self.before.get(number >> SHIFT, self.counted) + counted + offset + bisect_left(self.late, number)
+        before = self.before.get(number >> SHIFT)
+        if before is None:  # a place that the record does not know yet, or one beyond all that it knows
+            later = (count for chunk_id, count in self.before.items() if chunk_id > number >> SHIFT)
+            before = next(later, self.counted)
+        return before + counted + offset + bisect_left(self.late, number)
 
 
 def series_base(now_ms: int, known: int) -> int:
@@ -376,6 +388,10 @@ class Line:
             self._adopt(number, now_ms)
         if standing != GONE:
             self._set(number, GONE)
+
+    def has_turn(self, number: int) -> bool:
+        """Whether a turn is open for ``number``."""
+        return number in self._turns
 
     def ends(self) -> dict[int, int]:
         """Return the end of every slot in use."""
@@ -638,7 +654,9 @@ class Line:
         if standing == NONE:
             self._adopt(number, now_ms)
             standing = SILENT
-        self._set_due(number, heard.silent_until_ms)
+        late = heard.at_ms and now_ms - heard.at_ms > OVERTAKEN_MS
+        if not late or self._step(heard.silent_until_ms) >= self._chunks[number >> SHIFT].due[number & MASK]:
+            self._set_due(number, heard.silent_until_ms)
         if standing == INSIDE:
             return  # they asked before they knew
         if heard.visible:

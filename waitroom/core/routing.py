@@ -6,8 +6,12 @@ that we take for an ordinary page and the shop takes for the event has walked ar
 which reading is *right*: each thing servers are known to do to a path is one small step, and the readings are all that
 can be reached by taking steps in any order, any number of times. A request belongs to a room if **any** reading matches
 one of its rules; a bypass holds only if **all** readings agree. A target with more readings than we are willing to
-follow is not understood, and what is not understood is protected. Targets without a single odd character, nearly all
-of them, have one reading and cost one regular expression. The target itself is never rewritten: it goes out verbatim.
+follow is not understood, nor is one with a character half escaped and half not, and what is not understood is
+protected. Targets without a single odd character, nearly all of them, have one reading and cost one regular expression.
+The target itself is never rewritten: it goes out verbatim.
+
+A step treats the whole path alike, so it must not take what another step needs elsewhere in it. Where two want the same
+byte (an overlong form in IIS's sloppy reading, and the escape it would swallow), each is taken or left one by one.
 """
 
 from __future__ import annotations
@@ -46,8 +50,8 @@ class Readings:
     """How origins might read one target.
 
     ``paths`` has the path as it stands first; ``queries`` the text after ``?``, and what an origin that splits after
-    decoding would find there. ``understood`` is False when there were more readings than we follow: then only the path
-    as it stands is listed, and the others may be anything.
+    decoding would find there. ``understood`` is False when there are others, which may be anything; with more than we
+    follow, only the path as it stands is listed.
     """
 
     paths: tuple[bytes, ...]
@@ -107,7 +111,21 @@ _WIDE_ESCAPE = re.compile(rb"%[uU]([0-9a-fA-F]{4})")
 _TRIMMABLE = re.compile(rb"[\s.](?:/|\Z)|/\s|:")
 _CARELESS = re.compile(rb"[\x00-\x1f\x7f-\xff]")
 _IGNORED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_OVERLONG = re.compile(rb"(?s)(?:[\xc0\xc1]|(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)[\x80\x81]).")
+# UTF-8 longer than it need be, of any character up to U+FFFF.
+_OVERLONG = re.compile(
+    rb"(?:[\xc0\xc1]|\xe0[\x80-\x9f]|(?:\xf0|\xf8\x80|\xfc\x80\x80)[\x80-\x8f][\x80-\xbf])[\x80-\xbf]"
+)
+# All but the last byte of such a form of an ASCII character. IIS took anything for the last byte, but another decoder
+# may want an escape, a control character or a further form for itself.
+_LEAD = rb"(?:[\xc0\xc1]|(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)[\x80\x81])"
+_WANTED = rb"(?:[\x00-\x1f%\x7f]|" + _LEAD + rb".)"
+_SLOPPY = re.compile(_LEAD + rb"[\x20-\x24\x26-\x7e\x80-\xbf]")
+_SLOPPIEST = re.compile(rb"(?s)" + _LEAD + rb"(?!" + _WANTED + rb").")
+_DISPUTED = re.compile(rb"(?s)(?=(" + _LEAD + rb"(?=" + _WANTED + rb").))")
+# Half of a character beside the escape of another half.
+_TORN = re.compile("[\\udc80-\\udcff]%[89a-fA-F]|%[89a-fA-F][0-9a-fA-F]?[\\udc80-\\udcff]")
+_HALVES = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
+_NOT_ASCII = re.compile("[^\\x00-\\x7f]")
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 # Fraction and division slashes; set minus, reverse solidus operator, and the won and yen signs, which stand where the
 # backslash does in Korean and Japanese code pages.
@@ -157,21 +175,62 @@ def _trim(path: bytes) -> bytes:
 
 
 def _drop_ignored(path: bytes) -> bytes:
-    """Drop what careless decoders drop: control characters, broken UTF-8, characters without width."""
+    """Drop control characters and characters without width; bytes that are no UTF-8 may yet become some, and stay."""
     if not _CARELESS.search(path):
         return path
-    return _IGNORED.sub("", path.decode("utf-8", "ignore")).encode("utf-8")
+    return _IGNORED.sub("", path.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+
+
+def _drop_broken(path: bytes) -> bytes:
+    """Drop broken UTF-8, as careless decoders do."""
+    return path.decode("utf-8", "ignore").encode("utf-8")
 
 
 def _shorten(path: bytes) -> bytes:
-    """Read UTF-8 that is longer than it need be (``%c0%ae`` for ``.``), with last bytes as sloppy as IIS took them."""
-    return _OVERLONG.sub(lambda found: bytes([(found[0][-2] & 1) << 6 | found[0][-1] & 0x3F]), path)
+    """Read UTF-8 that is longer than it need be (``%c0%ae`` for ``.``)."""
+
+    def short(found: re.Match[bytes]) -> bytes:
+        number = found[0][0] & 1  # all that any of these first bytes brings along
+        for byte in found[0][1:]:
+            number = number << 6 | byte & 0x3F
+        return chr(number).encode("utf-8", "surrogatepass")
+
+    return _OVERLONG.sub(short, path)
+
+
+def _shorten_sloppily(forms: re.Pattern[bytes], path: bytes) -> bytes:
+    """Read overlong forms of ASCII whose last byte only IIS would take, where nobody else wants that byte."""
+    return forms.sub(lambda found: _ascii(found[0]), path)
+
+
+def _disputed(path: bytes) -> Iterable[bytes]:
+    r"""Yield the path with one overlong form read whose last byte another decoder wants.
+
+    Whoever is first takes it from the other: ``\xc1%b6`` is ``eb6``, or ``v``. So each is read or left on its own; a
+    target with more than a few of them has more readings than we follow.
+    """
+    for found in _DISPUTED.finditer(path):
+        yield path[: found.start()] + _ascii(found[1]) + path[found.end(1) :]
+
+
+def _ascii(form: bytes) -> bytes:
+    return bytes([(form[-2] & 1) << 6 | form[-1] & 0x3F])
 
 
 def _compatible(path: bytes) -> bytes:
-    """Take look-alikes for what they look like: full-width forms (NFKC), and Windows' best fits for separators."""
-    text = unicodedata.normalize("NFKC", path.decode("utf-8", "surrogateescape"))
+    """Take look-alikes for what they look like: full-width forms (NFKC), and Windows' best fits for separators.
+
+    Halves of a character from UTF-16 are joined. Each character is taken alone: composed with an accent after it, the
+    last digit of an escape would be none.
+    """
+    text = _HALVES.sub(lambda found: _join(found[0]), path).decode("utf-8", "surrogateescape")
+    if not unicodedata.is_normalized("NFKC", text):
+        text = _NOT_ASCII.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     return text.translate(_BEST_FIT).encode("utf-8", "surrogateescape")
+
+
+def _join(halves: bytes) -> bytes:
+    return halves.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16").encode()
 
 
 # A step is tried where its mark stands in the path.
@@ -206,7 +265,17 @@ _STEPS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
     (b"/", _trim),
     (b"/", _drop_ignored),
 )
-_WIDE_STEPS = (_shorten, _compatible)
+# These are tried where the path is not ASCII, and so is ``_disputed``.
+_WIDE_STEPS: tuple[Callable[[bytes], bytes], ...] = (
+    _shorten,
+    # First the likelier forms alone, so that what they hide is seen before any other takes a part of it.
+    partial(_shorten_sloppily, _SLOPPY),
+    partial(_shorten_sloppily, _SLOPPIEST),
+    _compatible,
+    # URL parsers in browsers and Node drop these and no other control character.
+    _replace(rb"[\t\n\r]", b""),
+    _drop_broken,
+)
 
 # No segment that is empty, all dots, or ends in one; none of the characters any step looks for. Possessive, so linear.
 _PLAIN = re.compile(rb"(?:/\.*+[\w~!$&'*+,=@-]++(?:\.++[\w~!$&'*+,=@-]++)*+)++/?|/")
@@ -235,9 +304,11 @@ def _closure(path: bytes, query: bytes) -> Readings:
     found = [path]
     known = {path}
     left_bytes = READING_BYTES_MAX
+    understood = True
     for reading in found:  # grows while it is walked
         if len(reading) > WIDE_BYTES_MAX and not reading.isascii():
             return Readings((path,), (query,), understood=False)
+        understood = understood and not _is_torn(reading)
         for new in _next(reading):
             if new in known:
                 continue
@@ -247,7 +318,15 @@ def _closure(path: bytes, query: bytes) -> Readings:
             known.add(new)
             found.append(new)
     queries = dict.fromkeys([query, *(reading.partition(b"?")[2] for reading in found if b"?" in reading)])
-    return Readings(tuple(found), tuple(queries))
+    return Readings(tuple(found), tuple(queries), understood)
+
+
+def _is_torn(path: bytes) -> bool:
+    """Tell whether a character stands there half escaped and half not.
+
+    Nobody writes that, and it means what the order of decoders makes of it, and how much each of them takes at once.
+    """
+    return b"%" in path and not path.isascii() and _TORN.search(path.decode("utf-8", "surrogateescape")) is not None
 
 
 def _next(path: bytes) -> Iterable[bytes]:
@@ -258,6 +337,7 @@ def _next(path: bytes) -> Iterable[bytes]:
     if not path.isascii():
         for step in _WIDE_STEPS:
             yield step(path)
+        yield from _disputed(path)
 
 
 def _fold(text: bytes) -> bytes:

@@ -100,6 +100,10 @@ class Keyring:
             entry_pass.end_ms,
         )
 
+    def is_newest(self, text: str) -> bool:
+        """Whether ``text``, a token of ours, was signed by the newest key."""
+        return text.split(".", 3)[2] == self._newest
+
     def read(self, text: str) -> Ticket | Pass:
         """Return what ``text`` states.
 

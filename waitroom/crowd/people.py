@@ -35,6 +35,7 @@ PLAIN: Headers = {"Accept": "text/html"}
 """What a browser without script or fetch metadata sends."""
 
 EVENT = "/event/"
+ENDED = ("sold_out", "closed")
 ARRIVALS_MAX = 5
 SERVER_ERROR = 500
 TRIALS_A_POLL = 4
@@ -113,6 +114,7 @@ class Visitor:
         self._tab, self._second_tab, self._side = (Connection(place.host, place.port) for _ in range(3))
         self._number: int | None = None
         self._told_s = 1.0
+        self._state: str | None = None
         self._claim_by_ms: int | None = None
         self._asks_left = chance.randint(1, 4) if kind in (Kind.LEAVES, Kind.LATE) else -1
         self._turns_left = 1 if kind is Kind.MISSES else 0
@@ -163,7 +165,7 @@ class Visitor:
             self._asks_left -= 1
             if seen.state == "admitted" and seen.what == "document":
                 return True
-            if seen.state in ("none", "expired"):
+            if seen.state in ("none", "expired", *ENDED):
                 return False
             if seen.state in ("called", "missed", "admitted"):
                 if self.kind in (Kind.VANISHES, Kind.LEAVES):
@@ -173,6 +175,8 @@ class Visitor:
                     await self._let_it_go_by()
                 if await self._enter():
                     return True
+                if self._state in ENDED:
+                    return False
             elif self.kind is Kind.CHEAT:
                 await self._cheat()
         return False
@@ -242,9 +246,9 @@ class Visitor:
     async def _document(self, connection: Connection | None = None, headers: Headers = DOCUMENT) -> Seen:
         """Open the event's page; it shows the place in line, or the shop."""
         sent_s, answer = await self._ask(connection or self._tab, "GET", EVENT, headers)
-        if answer is None or answer.status >= SERVER_ERROR:
+        state = answer.headers.get("waitroom-state") if answer else None
+        if answer is None or (answer.status >= SERVER_ERROR and state not in ENDED):
             return self._saw("document", sent_s, answer)
-        state = answer.headers.get("waitroom-state")
         if state is None:
             return self._saw("document", sent_s, answer, {"state": "admitted"})
         told = {"state": state, "refresh_s": _number(answer.headers.get("retry-after"))}
@@ -304,6 +308,7 @@ class Visitor:
         self._log.saw(seen)
         self._number = number or self._number
         self._told_s = seen.told_s or self._told_s
+        self._state = seen.state
         self._claim_by_ms = seen.claim_by_ms or self._claim_by_ms
         return seen
 

@@ -115,7 +115,9 @@ class Book:
         if known.generation != line.generation:
             return [0] * len(passes)
         return [
-            line.renew(one.number, one.admitted_ms, one.end_ms, now_ms) if line.held_end_ms(one.number, now_ms) else 0
+            line.renew(one.number, one.admitted_ms, one.end_ms, now_ms)
+            if line.held_end_ms(one.number, now_ms) > line.clock_ms(now_ms)
+            else 0
             for one in passes
         ]
 
@@ -186,10 +188,9 @@ class Book:
             "stock": line.overrides.stock,
             "message": line.overrides.message,
             "said": {
-                name: value
+                one.name: value
                 for one in fields(Overrides)
-                if (value := getattr(line.overrides, (name := one.name))) not in (None, False)
-                and name != "stock_version"
+                if (value := getattr(line.overrides, one.name)) != one.default and one.name != "stock_version"
             },
             "leader": line.leader if now_ms < line.leads_until_ms else None,
             "term": line.term,

@@ -85,7 +85,8 @@ class SqliteStore:
         self._book.logs.update(self._file.logs)
         self._file.kept = {}
         self._thread = ThreadPoolExecutor(1, "waitroom-record")
-        self._waiting: list[tuple[Callable[[int], Any], str, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Callable[[int], Any], str, str | None, asyncio.Future[Any]]] = []
+        self._touched: set[str] = set()
         self._running: asyncio.Task[None] | None = None
         self._returning: asyncio.Task[None] | None = None
         self._headers: dict[str, str] = {}
@@ -110,23 +111,23 @@ class SqliteStore:
 
     async def configure(self, rooms: Sequence[Room]) -> None:
         """Go on with other settings."""
-        await self._do("", lambda now_ms: self._book.configure(rooms, now_ms))
+        await self._do("", None, lambda now_ms: self._book.configure(rooms, now_ms))
 
     async def join(self, room: str, known: Known, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Give numbers in order; in standby admit as many as there is room for."""
-        return await self._do("join", lambda now_ms: self._book.join(room, known, requests, now_ms))
+        return await self._do("join", room, lambda now_ms: self._book.join(room, known, requests, now_ms))
 
     async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
         """Trade called numbers for slots."""
-        return await self._do("claim", lambda now_ms: self._book.claim(room, known, numbers, now_ms))
+        return await self._do("claim", room, lambda now_ms: self._book.claim(room, known, numbers, now_ms))
 
     async def leave(self, room: str, known: Known, numbers: Sequence[int]) -> None:
         """Give up places and slots."""
-        await self._do("release", lambda now_ms: self._book.leave(room, known, numbers, now_ms))
+        await self._do("release", room, lambda now_ms: self._book.leave(room, known, numbers, now_ms))
 
     async def look_up(self, room: str, known: Known, passes: Sequence[Pass]) -> list[int]:
         """Return the ends that are held."""
-        return await self._do("renew", lambda now_ms: self._book.look_up(room, known, passes, now_ms))
+        return await self._do("renew", room, lambda now_ms: self._book.look_up(room, known, passes, now_ms))
 
     async def tick(self, room: str, known: Known, noted: Noted, lead: Lead) -> Ticked:
         """Take in what was noted, let time pass, call."""
@@ -139,7 +140,7 @@ class SqliteStore:
                 reach("renew")
             return ticked
 
-        ticked = await self._do("", step)
+        ticked = await self._do("", room, step)
         if ticked.called:
             reach("call-kept")
         if noted.used:
@@ -148,7 +149,7 @@ class SqliteStore:
 
     async def snapshot(self, room: str) -> Snapshot:
         """Return the present view of a room."""
-        return await self._do("", lambda now_ms: self._book.snapshot(room, now_ms))
+        return await self._do("", room, lambda now_ms: self._book.snapshot(room, now_ms))
 
     async def operate(self, room: str, verbs: Mapping[str, Any], who: str) -> Status:
         """Do what an operator says."""
@@ -157,7 +158,7 @@ class SqliteStore:
             self._book.operate(room, verbs, who, now_ms)
             return self._book.status(room, now_ms)
 
-        return await self._do("", step)
+        return await self._do("", room, step)
 
     async def status(self, room: str) -> Status:
         """Return a room as an operator sees it; also while nothing can be written."""
@@ -176,15 +177,20 @@ class SqliteStore:
         self._thread.shutdown()
         self._file.close()
 
+    def abandon(self) -> None:
+        """Let go of the file and keep nothing more, as the end of a process does: for tests of what survives."""
+        self._thread.shutdown()
+        self._file.close()
+
     # -- how ---------------------------------------------------------------------------------------------------------
 
-    async def _do(self, step: str, work: Callable[[int], Outcome]) -> Outcome:
-        """Return what ``work`` returns at the present of store time, once that is kept."""
+    async def _do(self, step: str, room: str | None, work: Callable[[int], Outcome]) -> Outcome:
+        """Return what ``work`` does to ``room``, None for all, at the present of store time, once that is kept."""
         if self.away:
             raise StoreAway(self.away)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append((work, step, future))
+        self._waiting.append((work, step, room, future))
         if self._running is None:
             self._running = loop.create_task(self._run())
         return await future
@@ -199,10 +205,11 @@ class SqliteStore:
     async def _round(self) -> None:
         """Apply what has come, keep it, answer it."""
         batch, self._waiting = self._waiting, []
-        batch = [(work, step, future) for work, step, future in batch if not future.done()]  # given up meanwhile
+        batch = [one for one in batch if not one[-1].done()]  # given up meanwhile
         now_ms = self.now_ms()
         outcomes: list[tuple[asyncio.Future[Any], Any, str]] = []
-        for work, step, future in batch:
+        for work, step, room, future in batch:
+            self._touched.update(self._book.lines if room is None else (room,))
             try:
                 outcomes.append((future, work(now_ms), step))
                 if step:
@@ -225,7 +232,9 @@ class SqliteStore:
 
     async def _keep(self, now_ms: int) -> None:
         found = self._collect(now_ms)
-        if found is not None:
+        if found is None:
+            self._touched.clear()
+        else:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._write_file, found)
             self._settle(found)
 
@@ -237,7 +246,8 @@ class SqliteStore:
     def _collect(self, now_ms: int, merged: set[str] | None = None) -> _Found | None:
         """Return what has changed; None when nothing has."""
         found = _Found(now_ms)
-        for name, line in self._book.lines.items():
+        for name in self._touched | self._book.renewed | (merged or set()):
+            line = self._book.lines[name]
             header = json.dumps(lasting.header(line) | {"leads_until_ms": 0})
             alive = now_ms - self._kept_ms >= ALIVE_MS and lasting.is_busy(line)
             new = name in self._book.renewed
@@ -277,6 +287,7 @@ class SqliteStore:
                 chunks.clear()
             self._journal_bytes[name] = self._journal_bytes.get(name, 0) + len(changed.entries)
             chunks.update(number >> SHIFT for number, *_ in ENTRY.iter_unpack(changed.entries))
+        self._touched.clear()
         self._book.renewed.difference_update(found.emptied)
         self._logged.update((name, len(log)) for name, log in found.logs.items())
         self._kept_ms = found.at_ms
@@ -290,7 +301,7 @@ class SqliteStore:
         """Take nothing in until a commit succeeds."""
         self.away = why
         logger.error("the record cannot be written: %s", why, extra={"reason": "store-away"})
-        for _, _, future in self._waiting:
+        for *_, future in self._waiting:
             if not future.done():
                 future.set_exception(StoreAway(why))
         self._waiting = []

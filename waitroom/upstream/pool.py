@@ -33,6 +33,8 @@ IDLE_S = 30.0
 REAP_S = 1.0
 """How often deadlines are looked at; every time limit is met within this much."""
 
+DRAIN_LOOK_S = 0.05
+
 _WITH_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
 """Methods whose request says ``Content-Length: 0`` when there is no body; some origins insist (RFC 9110, 8.6)."""
 
@@ -122,7 +124,15 @@ class Origin:
             link.close()
         self._idle = []
 
+    async def drain(self, until: float) -> None:
+        """Wait until no exchange is under way any more, at the longest until loop time ``until``."""
+        while self.time() < until and self._busy():  # noqa: ASYNC110 - an end is no event of anybody's
+            await asyncio.sleep(DRAIN_LOOK_S)
+
     # For the exchanges and links of this origin.
+
+    def _busy(self) -> bool:
+        return bool(self._connecting) or any(link.exchange is not None for link in self._links)
 
     def time(self) -> float:
         """Return the loop's time in seconds."""

@@ -73,6 +73,7 @@ class Visit:
     https: bool
     by_cookie: bool
     document: bool
+    looked_up: bool = False
 
 
 class Desk:
@@ -150,7 +151,7 @@ class Desk:
         except StoreAway as error:
             return self._away(visit, str(error))
         if held is not None:
-            visit.carried = replace(visit.carried, entry_pass=held, ended=None)
+            visit.carried, visit.looked_up = replace(visit.carried, entry_pass=held, ended=None), True
         verdict = self._decide(visit)
         return verdict if isinstance(verdict, Reply | Relay) else await verdict
 
@@ -167,12 +168,14 @@ class Desk:
         decision = visit.service.decide(shown)
         match decision:
             case Forward():
+                if visit.looked_up and decision.entry_pass is not None:
+                    return self._let_in(visit, decision.entry_pass)
                 return self._forward(visit, decision)
             case Join():
                 return self._join(visit, form=decision.form)
             case Wait():
                 told = visit.service.waiting(decision.ticket.number, VisitorState.WAITING, whole=True)
-                return self._waiting(visit, told, [], form=decision.form)
+                return self._waiting(visit, told, self._resigned(visit), form=decision.form)
             case Admit():
                 return self._admit(visit, decision)
             case TurnAway():
@@ -375,6 +378,8 @@ class Desk:
         told = service.told(visit.carried, hidden=hidden)
         renewed = service.renewed(entry_pass) if entry_pass is not None and visit.by_cookie else None
         cookies = [] if renewed is None else [answers.pass_cookie(service, renewed, https=visit.https)]
+        if entry_pass is None and visit.carried.resign and told.state is not VisitorState.NONE:
+            cookies += self._resigned(visit)
         return answers.told_json(service, told, {}, cookies)
 
     def _api_join(self, visit: Visit) -> Reply | Awaitable[Reply]:
@@ -520,6 +525,13 @@ class Desk:
         """Return where the page goes at the turn: this URL; for a form, the page it was on if that is of this host."""
         came_from = _came_from(request) if form else None
         return came_from or request.target.decode("latin-1")
+
+    def _resigned(self, visit: Visit) -> Headers:
+        """Return the cookie of a ticket signed anew, when its key is not the newest any more: one day that one goes."""
+        ticket = visit.carried.ticket
+        if ticket is None or not (visit.carried.resign and visit.by_cookie):
+            return []
+        return [self._ticket_cookie(visit, visit.service.ticket_text(ticket))]
 
     @staticmethod
     def _ticket_cookie(visit: Visit, ticket: str) -> tuple[bytes, bytes]:

@@ -3,6 +3,10 @@
 No connection has a timer. Each keeps its deadlines as numbers, and once a second the hall walks through all of them;
 twenty thousand comparisons are a few milliseconds, a timer for each request would be several microseconds of every
 request. Every time limit is therefore met within a second.
+
+The hall also sees to the end. Whoever *drains* it lets everybody finish: a request under way gets its answer, and a
+connection between two requests is given a moment for one more before it is closed. A client may be sending one just
+now, and a close that crosses a request on its way is the one failure that nothing can mend afterwards.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +25,16 @@ if TYPE_CHECKING:
 
 REAP_S = 1.0
 """How often deadlines are looked at and the Date is renewed."""
+
+DRAIN_REAP_S = 0.05
+"""How often deadlines are looked at while draining: its waits are short, and somebody waits for its end."""
+
+ONE_MORE_S = 3.0
+"""How long a connection may still bring one more request once draining has begun, if there is so much time.
+
+The chance that a close crosses a request falls with the wait: whoever asks every second or two has asked by then, and
+who has not is hardly asking in just this round trip.
+"""
 
 
 @dataclass(slots=True)
@@ -35,8 +50,8 @@ class Tally:
 class Hall:
     """The shared state of a worker's connections.
 
-    ``draining`` is set once the server has begun to stop. ``served`` counts the connections within the limit, without
-    those that are merely being told that there are too many.
+    ``draining`` is set once the server has begun to stop; ``drained_by`` is then the loop time at which it ends.
+    ``served`` counts the connections within the limit, without those merely being told that there are too many.
     """
 
     def __init__(self, desk: Desk, limits: WireLimits) -> None:
@@ -44,6 +59,8 @@ class Hall:
         self.limits = limits
         self.tally = Tally()
         self.draining = False
+        self.drained_by = inf
+        self.one_more_s = ONE_MORE_S
         self.served = 0
         self.date_line = b""
         self.wires: set[Wire] = set()
@@ -65,6 +82,25 @@ class Hall:
         for wire in tuple(self.wires):
             if wire.deadline <= now or wire.stalled_until <= now or wire.total_until <= now:
                 wire.expire(now)
+
+    def begin_to_drain(self, within_s: float) -> None:
+        """Let every connection come to its end, those too that the loop has accepted and not told of yet."""
+        self.draining = True
+        self.drained_by = asyncio.get_running_loop().time() + within_s
+        self.one_more_s = min(ONE_MORE_S, within_s / 2)
+        for wire in tuple(self.wires):
+            wire.shutdown()
+
+    async def drain(self) -> None:
+        """Wait until every connection has ended, and end those that are left when the time is over."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(DRAIN_REAP_S)  # for the loop to tell of what it had accepted
+        while self.wires and loop.time() < self.drained_by:
+            self.reap(loop.time())
+            await asyncio.sleep(DRAIN_REAP_S)
+        self.reap(loop.time())
+        for wire in tuple(self.wires):
+            wire.give_up()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self.date_line = b"Date: %b\r\n" % formatdate(usegmt=True).encode("ascii")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from waitroom.errors import UpstreamError, UpstreamTimeout
 from waitroom.upstream.framing import BODYLESS, NO_CONTENT, write_head
 from waitroom.web.messages import Headers, Relay, Reply, Request, Verdict
+from waitroom.web.websocket import GOING_AWAY, WebSocket, close_frame
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -45,13 +47,14 @@ _NOT_FOR_BROWSERS = (b"waitroom-", b"cf-waiting-room-")
 class Passage:
     """Carries out a verdict on ``request``; the ``Sink`` of its exchange. ``started`` once an answer's head is out."""
 
-    __slots__ = ("_chunked", "_held", "_relay", "_wire", "exchange", "request", "started", "tunnel")
+    __slots__ = ("_chunked", "_held", "_relay", "_websocket", "_wire", "exchange", "request", "started", "tunnel")
 
     def __init__(self, wire: Wire, request: Request) -> None:
         self._wire = wire
         self._relay: Relay | None = None
         self._chunked = False
         self._held = b""
+        self._websocket: WebSocket | None = None
         self.request = request
         self.exchange: Exchange | None = None
         self.started = False
@@ -149,6 +152,25 @@ class Passage:
             exchange.cancel()
             self._fall_back(UpstreamTimeout("total", sent=True))
 
+    def upward(self, data: bytes) -> None:
+        """Pass what the client sends through the tunnel on to the origin."""
+        websocket = self._websocket
+        if websocket is not None:
+            data = websocket.from_client.take(data)
+        if data and self.exchange is not None:
+            self.exchange.write(data)
+        if websocket is not None and websocket.over:
+            self._took_leave()
+
+    def part(self) -> bool:
+        """Tell both sides of a WebSocket that we go; return whether there is anything to wait for."""
+        websocket, exchange = self._websocket, self.exchange
+        if websocket is None or websocket.lost or exchange is None:
+            return False
+        self._wire.transport.write(websocket.from_origin.part(close_frame(GOING_AWAY, None)))
+        exchange.write(websocket.from_client.part(close_frame(GOING_AWAY, os.urandom(4))))
+        return not websocket.over
+
     # What the exchange tells: see ``waitroom.upstream.Sink``.
 
     def informational(self, status: int, reason: bytes, headers: Headers) -> None:
@@ -184,6 +206,8 @@ class Passage:
         self._write_head(answer, headers, b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (answer.upgrade or b""))
         if self.started and self._wire.passage is self:
             self.tunnel = True
+            if (answer.upgrade or b"").lower() == b"websocket":
+                self._websocket = WebSocket()
             self.data(early)
             self.flush()
             self._wire.tunnel()
@@ -192,12 +216,17 @@ class Passage:
         """Pass a piece of the body on."""
         if not data or self._wire.passage is not self:
             return
+        websocket = self._websocket
+        if websocket is not None:
+            data = websocket.from_origin.take(data)
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if self._held:
             data = self._held + data
             self._held = b""
         self._wire.transport.write(data)
+        if websocket is not None and websocket.over:
+            self._took_leave()
 
     def flush(self) -> None:
         """Write the head now, if nothing of the body came with it."""
@@ -240,6 +269,11 @@ class Passage:
         """Read on."""
         if self._wire.passage is self:
             self._wire.origin_full(full=False)
+
+    def _took_leave(self) -> None:
+        """End a conversation in which everything is said, if we are to end; else it is for the two to do it."""
+        if self._wire.hall.draining:
+            self._wire.end_tunnel()
 
     def _edited(self, answer: Answer) -> Headers | None:
         assert self._relay is not None

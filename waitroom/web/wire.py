@@ -8,8 +8,9 @@ message that was refused is never read as a request. A switched connection is a 
 *lingering* for a moment when the client may still be sending, because a reset would take our answer away from it; and
 then *closed*.
 
-Nothing here runs as a task. uvicorn calls us through four seams only, which ``check_uvicorn`` names: how a protocol
-class is made, the set of connections, ``shutdown``, and ``Config(http=…)``; its own HTTP protocol is not involved.
+Nothing here runs as a task. uvicorn is met at five seams only, which ``check_uvicorn`` names: how a protocol class is
+made, the set of connections, a connection's ``shutdown``, ``Config(http=…)``, and the server's own ``shutdown``, which
+the worker extends; its own HTTP protocol is not involved.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import select
 import socket
 import struct
 from math import inf
@@ -44,8 +46,8 @@ LINGER_S = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
 """How much is read meanwhile; then no more, and the rest of the time is waited out."""
 
-DRAINING_S = 1.0
-"""How long an idle connection may still bring one more request after we began to stop."""
+PARTING_S = 2.0
+"""How long the two sides of a WebSocket have to answer our Close frames when we stop."""
 
 BURST_COUNT = 16
 """Requests served from one segment before other connections get their turn."""
@@ -88,7 +90,6 @@ class Wire(asyncio.Protocol):
         "_body_seen",
         "_chunks",
         "_connections",
-        "_draining",
         "_left",
         "_loop",
         "_origin_full",
@@ -126,7 +127,6 @@ class Wire(asyncio.Protocol):
         self._body_open = False
         self._body_seen = 0
         self._served = False
-        self._draining = False
         self._taking = False
         self._read_paused = False
         self._write_full = False
@@ -198,14 +198,21 @@ class Wire(asyncio.Protocol):
             self._go_on()
 
     def shutdown(self) -> None:
-        """Begin to stop: what is under way is finished, one more request is answered, then the connection closes."""
-        self._draining = self.hall.draining = True
+        """Begin to stop, the hall draining: what is under way is finished, one more request is answered."""
         if self._state == _TUNNEL and self.passage is not None:
-            self.passage.gone()
-            self.passage = None
-            self._close()
+            if self.passage.part():
+                self.deadline = min(self._loop.time() + PARTING_S, self.hall.drained_by)
+            else:
+                self.end_tunnel()
         elif self._state == _HEAD and not self._partial:
-            self.deadline = min(self.deadline, self._loop.time() + DRAINING_S)
+            self.deadline = min(self.deadline, self._loop.time() + self.hall.one_more_s)
+
+    def give_up(self) -> None:
+        """End now: there is no more time to finish. What was under way is cut, so that it cannot look complete."""
+        if self.passage is None and not self._partial and not self.transport.get_write_buffer_size():
+            self._close()
+        else:
+            self.cut()
 
     def expire(self, now: float) -> None:
         """Act on the deadline that passed before ``now``."""
@@ -219,6 +226,10 @@ class Wire(asyncio.Protocol):
             self._spoil(Refusal(408, "body-idle-timeout", "The body did not come in time."))
         elif self._state == _HEAD and self._partial:
             self.refuse(Refusal(408, "header-timeout", "The header lines did not come in time."))
+        elif self._state == _HEAD:
+            self._end_idle()
+        elif self._state == _TUNNEL:
+            self.end_tunnel()
         else:
             self._close()
 
@@ -226,7 +237,7 @@ class Wire(asyncio.Protocol):
 
     def may_keep(self) -> bool:
         """Return whether the connection can be kept if the request is answered now, its body perhaps unread."""
-        if not self.keep or self._draining:
+        if not self.keep or self.hall.draining:
             return False
         if not self._body_open:
             return True
@@ -235,7 +246,7 @@ class Wire(asyncio.Protocol):
 
     def may_keep_after_relay(self) -> bool:
         """Return whether the connection can be kept after an answer that is about to begin."""
-        return self.keep and not self._draining
+        return self.keep and not self.hall.draining
 
     def relaying(self) -> None:
         """Read the body, if there is one: its passage can take it now."""
@@ -249,10 +260,17 @@ class Wire(asyncio.Protocol):
         """Pass raw bytes from now on, first those that came early."""
         self._state = _TUNNEL
         self.deadline = self.total_until = inf
-        if self._draining:
+        if self.hall.draining:
             self.shutdown()
         else:
             self._go_on()
+
+    def end_tunnel(self) -> None:
+        """Close both sides, the client's only for sending: what it still sends must not take from it what we sent."""
+        passage, self.passage = self.passage, None
+        if passage is not None:
+            passage.gone()
+        self._linger()
 
     def origin_full(self, *, full: bool) -> None:
         """Stop or go on reading the body."""
@@ -269,8 +287,8 @@ class Wire(asyncio.Protocol):
         self.passage = None
         self.total_until = inf
         self._origin_full = False
-        if not (may_keep or (keep and self._draining and not self._body_open)):
-            if self._body_open or self._stash:
+        if not (may_keep or (keep and self.hall.draining and not self._body_open)):
+            if self._body_open or self._stash or self._state == _TUNNEL or self.hall.draining:
                 self._linger()
             else:
                 self._close()
@@ -318,8 +336,8 @@ class Wire(asyncio.Protocol):
             elif state == _WAIT:
                 self._stash = data
                 break
-            elif state == _TUNNEL and self.passage is not None and self.passage.exchange is not None:
-                self.passage.exchange.write(data)
+            elif state == _TUNNEL and self.passage is not None:
+                self.passage.upward(data)
                 break
             else:
                 self._body_seen += len(data)
@@ -426,7 +444,7 @@ class Wire(asyncio.Protocol):
             self.deadline = inf
             return
         self._state = _HEAD
-        wait = DRAINING_S if self._draining else self.hall.limits.keep_alive_timeout_s
+        wait = self.hall.one_more_s if self.hall.draining else self.hall.limits.keep_alive_timeout_s
         self.deadline = self._loop.time() + wait
 
     def _go_on(self) -> None:
@@ -451,6 +469,13 @@ class Wire(asyncio.Protocol):
 
     # Ending.
 
+    def _end_idle(self) -> None:
+        """Close a connection that waits for a request, unless one has come that the loop has not told of yet."""
+        if _readable(self.transport):
+            self.deadline = self._loop.time() + self.hall.one_more_s
+        else:
+            self._linger()
+
     def _linger(self) -> None:
         """Close our side, and for a moment drop what the client still sends."""
         self._state = _LINGERING
@@ -458,7 +483,8 @@ class Wire(asyncio.Protocol):
         self._stash = self._partial = b""
         self._body_seen = 0
         self._origin_full = False
-        self.transport.write_eof()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
         self._tune()
 
     def _close(self) -> None:
@@ -467,6 +493,13 @@ class Wire(asyncio.Protocol):
         self._stash = self._partial = b""
         self.deadline = self._loop.time() + self.hall.limits.idle_timeout_s
         self.transport.close()
+
+
+def _readable(transport: asyncio.Transport) -> bool:
+    """Return whether there is something to read that the event loop has not seen yet: one system call."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def wire_class(hall: Hall) -> type[Wire]:
@@ -484,6 +517,8 @@ def check_uvicorn() -> None:
         and callable(getattr(HttpToolsProtocol, "shutdown", None))
         and getattr(config, "http_protocol_class", None) is Wire
         and isinstance(getattr(ServerState(), "connections", None), set)
+        and list(inspect.signature(uvicorn.Server.shutdown).parameters) == ["self", "sockets"]
+        and inspect.iscoroutinefunction(uvicorn.Server.shutdown)
     )
     if not fits:
         raise StartError(f"uvicorn {uvicorn.__version__} is built differently; install uvicorn>=0.50,<0.60")

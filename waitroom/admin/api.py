@@ -1,0 +1,228 @@
+"""What operators may ask and say: the rooms, the verbs, the metrics.
+
+Nothing is judged here but the form of a request. What may be said over a room, and what comes of it, the store knows;
+it also keeps who said it. Whatever goes wrong, the answer is one JSON object with a word and a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+
+from waitroom.admin import metrics
+from waitroom.admin.answers import refusal, stated, text
+from waitroom.admin.door import Door
+from waitroom.admin.facts import view
+from waitroom.errors import StoreAway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from waitroom.admin.door import House
+    from waitroom.ports import Status, Store
+
+logger = logging.getLogger("waitroom.admin")
+
+BODY_BYTES_MAX = 64 * 1024
+BODY_WITHIN_S = 10.0
+"""How long a body may take to arrive: an operator's is a line."""
+
+OPERATOR_CHARS_MAX = 64
+SENTENCE_CHARS_MAX = 500
+"""What an answer repeats of what it was sent."""
+
+OWN_VERBS: Final = ("reset", "clear")
+"""What the store takes beside settings, and here has paths of its own: they are not said by the way."""
+
+HOME: Final = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Waitroom: operators</title>
+<h1>Waitroom</h1>
+<p>This is the operators' listener. Every request brings <code>Authorization: Bearer TOKEN</code>.</p>
+<pre>
+GET  /api/rooms
+GET  /api/rooms/ROOM
+GET  /api/rooms/ROOM/log
+POST /api/rooms/ROOM         {"queue_all": true}; null goes back to the configuration
+POST /api/rooms/ROOM/clear   takes back everything that was said
+POST /api/rooms/ROOM/reset   ends the line and the passes; {"keep_inside": true} lets the passes run out
+GET  /metrics
+</pre>
+"""
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """Ends a request: nothing was done."""
+
+    def __init__(self, status: int, error: str, message: str) -> None:
+        super().__init__(message)
+        self.answer = refusal(status, error, message)
+
+
+class _Api:
+    """Answers requests that came through the door."""
+
+    def __init__(self, house: House, store: Store, counted: Callable[[], Mapping[str, float]]) -> None:
+        self._house = house
+        self._store = store
+        self._counted = counted
+
+    async def home(self, _: Request) -> Response:
+        """Say what is here."""
+        return text(HOME, "text/html")
+
+    async def rooms(self, _: Request) -> Response:
+        """State every room."""
+        return stated({"rooms": [view(status) for status in await self._statuses()]})
+
+    async def room(self, request: Request) -> Response:
+        """State one room, or say settings over its configuration."""
+        if request.method == "POST":
+            return await self._say(request)
+        return stated(view(await self._store.status(self._named(request))))
+
+    async def log(self, request: Request) -> Response:
+        """State what was said to a room, the oldest first."""
+        status = await self._store.status(self._named(request))
+        return stated({"room": status.room, "log": list(status.log)})
+
+    async def clear(self, request: Request) -> Response:
+        """Take back everything that was said."""
+        room = self._named(request)
+        if said := await _said(request):
+            raise _Refused(422, "said", f"{next(iter(said))}: clear takes back everything, and takes no keys")
+        return await self._operate(request, room, {"clear": True})
+
+    async def reset(self, request: Request) -> Response:
+        """End the line, and the passes too unless they are to run out."""
+        room, said = self._named(request), await _said(request)
+        keep = said.pop("keep_inside", False)
+        if said:
+            raise _Refused(422, "said", f"{next(iter(said))}: is unknown; reset takes keep_inside")
+        if not isinstance(keep, bool):
+            raise _Refused(422, "said", "keep_inside: is neither true nor false")
+        return await self._operate(request, room, {"reset": "keep_inside" if keep else True})
+
+    async def metrics(self, _: Request) -> Response:
+        """State everything in Prometheus' words; without the record, what the processes count."""
+        try:
+            statuses = await self._statuses()
+        except StoreAway:
+            statuses = None
+        return text(metrics.page(statuses, self._counted()), metrics.CONTENT_TYPE)
+
+    def _named(self, request: Request) -> str:
+        room: str = request.path_params["room"]
+        if room not in self._house.rooms:
+            known = f"; there are: {', '.join(self._house.rooms)}" if self._house.rooms else ""
+            raise _Refused(404, "room", f"there is no room of this name{known}")
+        return room
+
+    async def _statuses(self) -> list[Status]:
+        return await asyncio.gather(*(self._store.status(room) for room in self._house.rooms))
+
+    async def _say(self, request: Request) -> Response:
+        room, said = self._named(request), await _said(request)
+        for name in OWN_VERBS:
+            if name in said:
+                raise _Refused(422, "said", f"{name}: is no setting; POST to /api/rooms/{room}/{name}")
+        if any(isinstance(value, (dict, list)) for value in said.values()):
+            raise _Refused(422, "said", "a setting is one value: true, false, a number, a text, or null")
+        return await self._operate(request, room, said)
+
+    async def _operate(self, request: Request, room: str, verbs: Mapping[str, Any]) -> Response:
+        try:
+            status = await self._store.operate(room, verbs, _who(request))
+        except ValueError as error:
+            raise _Refused(422, "said", str(error)[:SENTENCE_CHARS_MAX]) from None
+        last = status.log[-1]
+        logger.info("%s said: %s", last["who"], last["did"], extra={"room": room, "client": _client(request)})
+        return stated(view(status))
+
+
+def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) -> Starlette:
+    """Return the listener's ASGI application.
+
+    ``counted`` returns what all processes count together, under the names of ``waitroom/stats.py``.
+    """
+    api = _Api(house, store, counted)
+    application = Starlette(
+        routes=[
+            Route("/", api.home),
+            Route("/api/rooms", api.rooms),
+            Route("/api/rooms/{room}", api.room, methods=["GET", "POST"]),
+            Route("/api/rooms/{room}/reset", api.reset, methods=["POST"]),
+            Route("/api/rooms/{room}/clear", api.clear, methods=["POST"]),
+            Route("/api/rooms/{room}/log", api.log),
+            Route("/metrics", api.metrics),
+        ],
+        middleware=[Middleware(Door, house)],
+        exception_handlers={
+            _Refused: _refused,
+            StoreAway: _store_away,
+            HTTPException: _not_here,
+            Exception: _fault,
+        },
+    )
+    application.router.redirect_slashes = False
+    return application
+
+
+async def _said(request: Request) -> dict[str, Any]:
+    """Return the JSON object of the body; an empty body is an empty object."""
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > BODY_BYTES_MAX:
+                    raise _Refused(413, "body", f"the body is longer than {BODY_BYTES_MAX} bytes")
+    except (TimeoutError, ClientDisconnect):
+        raise _Refused(408, "body", "the body did not arrive") from None
+    if not body:
+        return {}
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise _Refused(400, "body", "the body is no JSON object")
+    return said
+
+
+def _who(request: Request) -> str:
+    """Return who the operator says to be; ``api`` where nothing readable is said."""
+    said = request.headers.get("waitroom-operator", "").encode("latin-1").decode("utf-8", "replace").strip()
+    return said if said.isprintable() and 0 < len(said) <= OPERATOR_CHARS_MAX else "api"
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, _Refused)
+    return error.answer
+
+
+async def _store_away(_: Request, error: Exception) -> Response:
+    return refusal(503, "store-away", f"{error}; nothing is lost, ask again", {"Retry-After": "1"})
+
+
+async def _not_here(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refusal(error.status_code, "path", "GET / says what is here", error.headers or {})
+
+
+async def _fault(_: Request, __: Exception) -> Response:
+    return refusal(500, "bug", "a fault of ours; the log says more")

@@ -1,0 +1,89 @@
+"""Who may speak to the admin listener at all.
+
+A request passes three questions, and nothing about the house is told before the last. *Is it meant for us?* A ``Host``
+that is neither an address nor a name of ours is how a page in the operator's own browser reaches a listener on
+loopback: it lets its name point there. *Does it come from a page of somebody else's?* Browsers say so in ``Origin``.
+*Does it bring the token?* Compared in constant time, so that a wrong one does not tell how nearly right it is.
+
+Who is turned away is logged with the address, and never with what was sent.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+
+from waitroom.admin.answers import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+logger = logging.getLogger("waitroom.admin")
+
+
+@dataclass(slots=True)
+class House:
+    """What a reload may change: the rooms, the name the listener goes by, the token."""
+
+    rooms: Sequence[str]
+    host: str
+    token: str
+
+
+class Door:
+    """Lets through to ``inside`` what may speak."""
+
+    def __init__(self, inside: ASGIApp, house: House) -> None:
+        self._inside = inside
+        self._house = house
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let it through."""
+        turned_away = self._judge(Headers(scope=scope), scope["client"])
+        await (turned_away or self._inside)(scope, receive, send)
+
+    def _judge(self, headers: Headers, client: tuple[str, int] | None) -> Response | None:
+        """Return why a request may not pass; None when it may."""
+        host, origins = headers.get("host", ""), headers.getlist("origin")
+        if not self._is_ours(host):
+            return _turn_away(client, 421, "host", "write an address, or the name in admin.listen, into the Host")
+        if any(origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()) for origin in origins):
+            return _turn_away(client, 403, "origin", "pages of other sites may not speak here")
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        # Bytes, because the comparison takes only ASCII where it is given text.
+        right = hmac.compare_digest(token.strip().encode(), self._house.token.encode())
+        if not right or scheme.lower() != "bearer":
+            return _turn_away(client, 401, "token", "send the token: Authorization: Bearer TOKEN")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name(host.lower())
+        if name in ("localhost", self._house.host.lower()):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _name(host: str) -> str:
+    """Return the host without its port, an IPv6 address without its brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _turn_away(client: tuple[str, int] | None, status: int, reason: str, words: str) -> Response:
+    extra = {"reason": f"admin-{reason}", "client": client[0] if client else ""}
+    logger.warning("turned away from the admin listener", extra=extra)
+    challenge = {"WWW-Authenticate": "Bearer"} if status == 401 else {}  # noqa: PLR2004 - its own name
+    return refusal(status, reason, words, challenge)

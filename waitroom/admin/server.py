@@ -1,0 +1,139 @@
+"""Serves the admin listener in an event loop that has more to do.
+
+The supervisor made the socket and owns the loop; uvicorn's server runs in it as a task, without signal handlers, access
+log or a name. Its pure-Python parser is taken, because that one bounds what it reads of a request's head. How long a
+head may take is ours to bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from waitroom.admin.api import app
+from waitroom.admin.door import House
+from waitroom.admin.token import load_token
+from waitroom.errors import StartError
+from waitroom.model import Address
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+    from waitroom.model import Settings
+    from waitroom.ports import Store
+
+logger = logging.getLogger("waitroom.admin")
+
+HEAD_BYTES_MAX = 16 * 1024
+HEAD_WITHIN_S = 10.0
+"""How long the next request may take to arrive, from the connection or the last answer on."""
+
+CONNECTIONS_MAX = 100
+"""Beyond so many a request is answered 503; the listener has a handful of operators and one Prometheus."""
+
+DRAIN_S = 2
+"""How long a stop waits for what is being answered."""
+
+LOOK_S = 0.01
+
+
+class AdminServer:
+    """The listener on ``sock``, which listens already and is closed by ``stop``.
+
+    ``counted`` returns what all processes count together, under the names of ``waitroom/stats.py``. Raises
+    ``StartError`` when the token cannot be had.
+    """
+
+    def __init__(
+        self, settings: Settings, sock: socket.socket, store: Store, counted: Callable[[], Mapping[str, float]]
+    ) -> None:
+        self._house = _house(settings)
+        self._sock = sock
+        self._address = Address(*sock.getsockname()[:2])  # the port that was really had, where 0 was asked for
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app(self._house, store, counted),
+                http=_Patient,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_keep_alive=int(HEAD_WITHIN_S),
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve from now on."""
+        # The public ``serve`` would take the signals that are the supervisor's.
+        self._serving = asyncio.create_task(self._server._serve([self._sock]))
+        while not (self._server.started or self._serving.done()):  # noqa: ASYNC110 - uvicorn has no event to wait for
+            await asyncio.sleep(LOOK_S)
+        if self._serving.done():
+            self._serving.result()
+        logger.info("operators are served on %s", self._address)
+
+    def configure(self, settings: Settings) -> None:
+        """Go on with other rooms, and with the token that its file holds now; with the old one if that is no good."""
+        try:
+            found = _house(settings)
+        except StartError as error:
+            logger.error("%s; the old token stays", error, extra={"reason": "reload"})  # noqa: TRY400 - the operator's
+            self._house.rooms = _rooms(settings)
+        else:
+            self._house.rooms, self._house.host, self._house.token = found.rooms, found.host, found.token
+
+    async def stop(self) -> None:
+        """Take nothing more, finish what is being answered, and close the socket."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        self._sock.close()
+
+
+class _Patient(H11Protocol):
+    """Closes a connection on which the next request does not arrive in time."""
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._wait_no_more()
+
+    def _wait(self) -> None:
+        self._wait_no_more()
+        self._due = self.loop.call_later(HEAD_WITHIN_S, self._give_up)
+
+    def _wait_no_more(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+def _rooms(settings: Settings) -> tuple[str, ...]:
+    return tuple(room.name for room in settings.rooms)
+
+
+def _house(settings: Settings) -> House:
+    return House(_rooms(settings), settings.admin.listen.host, load_token(settings.admin.token_file))

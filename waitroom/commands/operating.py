@@ -1,0 +1,269 @@
+"""What an operator types: ``waitroom status`` and ``waitroom room``, and what becomes of it.
+
+Every verb is a few settings said over the configuration, or ``reset``, or ``clear``. The two that cannot be taken back
+look first, say how many people they touch, and ask.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from waitroom.commands import showing
+from waitroom.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from waitroom.commands.client import AdminClient
+
+WATCH_S = 0.5
+HOME, TO_LINE_END, TO_SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One thing that can be said to a room.
+
+    ``says`` are settings that it states as they are, ``setting`` the one whose value is typed. ``own``: it is no
+    setting, but has a path of its own. ``asks``: it cannot be taken back, and so asks first. ``not_in`` is a state that
+    it does not lead out of, and in which it therefore does not do what its name says.
+    """
+
+    help: str
+    description: str
+    says: Mapping[str, Any] = field(default_factory=dict)
+    setting: str = ""
+    own: bool = False
+    asks: bool = False
+    not_in: str = ""
+
+
+STILL: Mapping[str, str] = {
+    "passthrough": "still lets everyone in: suspended and passthrough go before what was said; `open` ends both",
+    "sold_out": "is still sold out: the shop states a stock of 0",
+}
+"""Why a verb that was said does not show, by the state that the room is in."""
+
+VERBS: Mapping[str, Verb] = {
+    "hold": Verb(
+        help="let nobody in for now",
+        description="Hold everyone: nobody new goes in and nobody is called. Who is inside stays inside, who waits "
+        "keeps their place, and newcomers get places. `open` goes on.",
+        says={"queue_all": True},
+        not_in="passthrough",
+    ),
+    "open": Verb(
+        help="let people in, in order",
+        description="Take back hold, close, passthrough, suspended and the end of a sale, whoever said it, also where "
+        "the configuration says it: the line goes on in order, under both caps. A stock of 0 that the shop states is "
+        "the shop's, and stays.",
+        says={"queue_all": False, "closed": False, "final": False, "suspended": False, "queueing_method": "fifo"},
+        not_in="sold_out",
+    ),
+    "passthrough": Verb(
+        help="let everyone in at once, past both caps; asks first",
+        description="Let everyone in at once, those in line and everyone who comes, past both caps. Says how many are "
+        "in line, and asks. `open` goes back to the line.",
+        says={"queueing_method": "passthrough"},
+        asks=True,
+    ),
+    "close": Verb(
+        help="end the line",
+        description="End the line: everyone in it is told that it is over, and nobody new gets a place. Who is inside "
+        "stays until their pass runs out. `open` takes it back.",
+        says={"closed": True},
+        not_in="passthrough",
+    ),
+    "reset": Verb(
+        help="forget the line and the passes, and begin anew; asks first",
+        description="Forget everybody: all places and all passes end, and numbers begin again. What was said over the "
+        "configuration stays. It cannot be taken back; so it says how many it touches, and asks.",
+        own=True,
+        asks=True,
+    ),
+    "clear": Verb(
+        help="go back to the configuration",
+        description="Take back everything that was said over the configuration of this room.",
+        own=True,
+    ),
+    "rate": Verb(
+        help="let in at most N a minute",
+        description="Let in at most N people a minute, instead of the configured new_users_per_minute. `auto` goes "
+        "back to the configuration.",
+        setting="new_users_per_minute",
+    ),
+    "active": Verb(
+        help="let at most N be inside",
+        description="Let at most N people be inside and called, instead of the configured total_active_users. `auto` "
+        "goes back to the configuration. Nobody is thrown out: with fewer than are inside, nobody is called until "
+        "enough have left.",
+        setting="total_active_users",
+    ),
+    "message": Verb(
+        help="tell everybody who waits something",
+        description="Show TEXT, one line, on every waiting page within seconds. An empty text takes it away.",
+        setting="message",
+    ),
+}
+
+EPILOG = """\
+examples:
+  waitroom room launch hold                            nobody goes in until `open`
+  waitroom room launch rate 120                        120 a minute; `rate auto` goes back to the configuration
+  waitroom room launch message "Payment is slow; your place is safe."
+  waitroom room launch clear                           everything as configured
+
+What is said is logged with who and when, and is kept over restarts and reloads until it is cleared.
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the two commands to the command line."""
+    where = _where()
+    status = commands.add_parser(
+        "status",
+        parents=[where],
+        help="show the rooms of a running house",
+        description="Show what every room does: its state, who waits and who is inside, how many were let in in the "
+        "last minute, what binds (keeps it from letting in more), and what was said over its configuration. With ROOM "
+        "also the last things that were said to it, and by whom.",
+    )
+    status.add_argument("room", nargs="?", metavar="ROOM", help="this room only")
+    status.add_argument("--watch", action="store_true", help="go on twice a second, until Ctrl-C")
+    status.set_defaults(run=_with_client(_status))
+
+    room = commands.add_parser(
+        "room",
+        parents=[where],
+        help="say something to a room: hold, open, rate N, message TEXT, …",
+        description="Say something to a room of a running house.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    room.add_argument("room", metavar="NAME", help="the room's name")
+    verbs = room.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    for name, verb in VERBS.items():
+        parser = verbs.add_parser(name, parents=[where], help=verb.help, description=verb.description)
+        if verb.setting == "message":
+            parser.add_argument("value", metavar="TEXT", help="what to say, one line")
+        elif verb.setting:
+            parser.add_argument("value", type=_people, metavar="N", help="how many, or auto: as configured")
+        if verb.asks:
+            parser.add_argument("--yes", action="store_true", help="do not ask")
+        if name == "reset":
+            parser.add_argument("--keep-inside", action="store_true", help="let the passes run out")
+        parser.set_defaults(run=_with_client(_room))
+
+
+def _where() -> argparse.ArgumentParser:
+    """Return the options that say where the house is. They may stand before the verb or after it."""
+    where = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = where.add_argument_group("where the house is")
+    group.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="its configuration, for `admin` (default: what WAITROOM_CONFIG names, or config/waitroom.yaml)",
+    )
+    group.add_argument("--admin", metavar="URL", help="its admin listener instead, as http://127.0.0.1:9090")
+    group.add_argument("--token-file", type=Path, metavar="FILE", help="the file of the token that opens it")
+    where.add_argument("--json", action="store_true", help="print JSON")
+    return where
+
+
+def _people(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write one, or auto") from None
+
+
+def _with_client(command: Callable[[argparse.Namespace, AdminClient], None]) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        from waitroom.commands.client import find  # noqa: PLC0415 - brings httpx, which serving has no use for
+
+        said = vars(options)
+        with find(said.get("admin"), said.get("token_file"), said.get("config")) as client:
+            command(options, client)
+        return 0
+
+    return run
+
+
+def _status(options: argparse.Namespace, client: AdminClient) -> None:
+    draw = _json_lines if "json" in options else _lines
+    if not options.watch:
+        print("\n".join(draw(options.room, client)))
+        return
+    try:
+        _watch(lambda headed: draw(options.room, client, headed=headed))
+    except KeyboardInterrupt:
+        return
+
+
+def _watch(draw: Callable[[bool], list[str]]) -> None:
+    """Print what ``draw`` gives, again and again: in place on a terminal, line below line elsewhere."""
+    terminal = sys.stdout.isatty()
+    lines = draw(True)  # noqa: FBT003 - its own only argument
+    while True:
+        if terminal:
+            print(HOME + "".join(f"{line}{TO_LINE_END}\n" for line in lines) + TO_SCREEN_END, end="", flush=True)
+        else:
+            print("\n".join(lines), flush=True)
+        time.sleep(WATCH_S)
+        try:
+            lines = draw(terminal)
+        except CommandError as error:
+            lines = [str(error)]  # a house that is being restarted comes back
+
+
+def _lines(name: str | None, client: AdminClient, *, headed: bool = True) -> list[str]:
+    if name is None:
+        return showing.table(client.rooms(), headed=headed) or ["there are no rooms"]
+    lines = showing.table([client.room(name)], headed=headed)
+    return lines + (showing.told(client.log(name)) if headed else [])
+
+
+def _json_lines(name: str | None, client: AdminClient, *, headed: bool = True) -> list[str]:  # noqa: ARG001 - as ``_lines``
+    return [json.dumps({"rooms": client.rooms()} if name is None else client.room(name), ensure_ascii=False)]
+
+
+def _room(options: argparse.Namespace, client: AdminClient) -> None:
+    name, verb = options.room, VERBS[options.verb]
+    if verb.asks and not options.yes:
+        _ask(_warning(client.room(name), options))
+    said = dict(verb.says)
+    if verb.setting:
+        said[verb.setting] = None if options.value == "" else options.value
+    if options.verb == "reset" and options.keep_inside:
+        said["keep_inside"] = True
+    room = client.say(name, said, options.verb if verb.own else "")
+    print(json.dumps(room, ensure_ascii=False) if "json" in options else "\n".join(showing.table([room])))
+    if verb.not_in and room["state"] == verb.not_in:
+        raise CommandError(f"{name} {STILL[verb.not_in]}")
+
+
+def _warning(room: Mapping[str, Any], options: argparse.Namespace) -> str:
+    in_line, inside = (f"{count:,}" for count in showing.touched(room))
+    if options.verb == "passthrough":
+        return f"{room['room']}: {in_line} in line, and everyone who comes, go in at once, past both caps"
+    if options.keep_inside:
+        return f"{room['room']}: {in_line} in line lose their place; {inside} inside stay until their pass runs out"
+    return f"{room['room']}: {in_line} in line lose their place, and {inside} inside their pass"
+
+
+def _ask(warning: str) -> None:
+    """Ask on a terminal. Raises ``CommandError`` unless the answer is yes."""
+    if not sys.stdin.isatty():
+        raise CommandError(f"{warning}; nothing was done, because there is no terminal to ask on: say --yes")
+    print(f"{warning}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError("nothing was done")
