@@ -121,8 +121,8 @@ class AnyLine(RuleBasedStateMachine):
         self.given = set(self.numbers)
         self.lost_ms = START_MS
         self.series = base
-        self.ledger = Ledger(self.line)
         self.copies = []
+        self.go_on_with(self.line)
 
     # -- visitors ------------------------------------------------------------------------------------------------
 
@@ -349,7 +349,10 @@ class AnyLine(RuleBasedStateMachine):
     def go_on_with(self, line):
         """Play on with a restored line, and a record that begins anew."""
         self.line = line
-        self.ledger = Ledger(line)
+        self.ledger = Ledger()
+        lasting.watch(line)
+        lasting.everything(line)
+        self.keep(merged=True)
 
     # -- the model ------------------------------------------------------------------------------------------------
 
