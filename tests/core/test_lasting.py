@@ -31,6 +31,9 @@ def busy(**settings):
     line.sweep(START_MS + 9_000)  # the turns of 2 and 3 are missed, 4 to 12 fall silent
     line.hear([Heard(2, START_MS + 90_000), Heard(6, START_MS + 90_000), Heard(7, START_MS + 90_000)], START_MS + 9_000)
     line.call(1, START_MS + 9_000)
+    line.hear(
+        [Heard(3, START_MS + 90_000, visible=False)], START_MS + 9_000
+    )  # a returner, for whom there is no slot yet
     return line
 
 
@@ -66,6 +69,8 @@ def test_pieces_kept_at_different_moments_agree(ledger):
         now_ms = START_MS + 9_500 + step * 250
         line.join([JoinRequest("b" * 16, 2.0)] * 3, now_ms)
         line.hear([Heard(line.issued - step % 3, now_ms + 5_000)], now_ms)
+        line.hear([Heard(2, now_ms + 90_000)] if step == 6 else [], now_ms)
+        line.leave(1, now_ms) if step == 8 else None
         line.sweep(now_ms)
         line.call(1, now_ms)
         ledger.keep(line, merged=step % 5 == 4)

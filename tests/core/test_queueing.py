@@ -27,7 +27,7 @@ from waitroom.core.queueing import (
     JoinRequest,
     Line,
 )
-from waitroom.model import QueueingMethod, RoomState
+from waitroom.model import Overrides, QueueingMethod, RoomState
 
 START_MS = 1_700_000_000_000
 
@@ -949,3 +949,120 @@ def test_the_walk_is_the_same_however_it_is_cut_into_ticks(seed):
         played.after(5)
     called = [number for _ in range(60) for number in many.call(1)]
     assert one.call() == called == heard, seed
+
+
+# -- who leads ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_leads_at_a_time_and_terms_only_grow():
+    """A lease of three seconds; who takes it, or takes it up again, has a term of its own."""
+    line = Line(room(), START_MS)
+    assert line.lead("one", START_MS) == 1
+    assert line.lead("two", START_MS + 2_999) == 0
+    assert line.lead("one", START_MS + 2_999) == 1
+    assert line.lead("two", START_MS + 5_998) == 0
+    assert line.lead("two", START_MS + 5_999) == 2
+    assert line.lead("two", START_MS + 8_999) == 3  # it slept through its lease: what it believes is old
+    assert line.lead("two", START_MS + 9_000, resign=True) == 0
+    assert line.lead("one", START_MS + 9_000) == 4
+
+
+# -- clocks that stand still -------------------------------------------------------------------------------------------
+
+
+def test_a_held_room_moves_every_end_by_what_it_stood():
+    """Turns, passes, and those left from the generation before: nobody pays for the operator's pause."""
+    played = Played(room(total_active_users=2, session_duration_s=60))
+    played.present(2)
+    played.call()
+    played.admit(1)
+    played.line.former = {(0, 9): START_MS + 30_000}
+    before = played.line.snapshot(played.now_ms)
+    held = room(total_active_users=2, session_duration_s=60, queue_all=True)
+    played.line.configure(held, Overrides(), played.now_ms)
+    played.line.configure(held, Overrides(), played.now_ms + 5_000)  # said twice is held once
+    played.after(1_000)
+    view = played.line.snapshot(played.now_ms)
+    assert (view.turns, view.inside, view.clock_ms(played.now_ms)) == (before.turns, before.inside, START_MS)
+    played.line.configure(room(total_active_users=2, session_duration_s=60), Overrides(), played.now_ms)
+    after = played.line.snapshot(played.now_ms)
+    assert after.turns == {2: before.turns[2] + 1_000_000}
+    assert after.inside == {1: before.inside[1] + 1_000_000}
+    assert after.former == {(0, 9): START_MS + 1_030_000}
+    assert after.stood_ms == 1_000_000
+
+
+def test_time_in_which_nobody_could_be_heard_makes_nobody_silent():
+    """The record was away: who was due meanwhile is due so much later, and what changed is known to have."""
+    played = Played(room())
+    played.line.touched = set()
+    played.present(1, told_s=5)
+    played.call()
+    played.line.touched.clear()
+    played.line.stand(60_000, unheard=True)
+    assert played.line.touched == {1}
+    played.join(told_s=1)
+    played.now_ms += 60_000
+    assert not played.line._is_silent(1, played.now_ms + 4_900)
+    assert played.line._is_silent(1, played.now_ms + 5_200)
+
+
+# -- what the origin and the operator say ------------------------------------------------------------------------------
+
+
+def test_a_session_is_extended_within_its_limit():
+    """By what the origin says; only of somebody who is inside."""
+    played = Played(room(session_duration_s=60, session_limit_s=100))
+    played.present(2)
+    played.call(1)
+    end_ms = played.admit(1).end_ms
+    played.line.extend(1, 10_000, played.now_ms)
+    assert played.line.held_end_ms(1, played.now_ms) == end_ms + 10_000
+    played.line.extend(1, 10_000_000, played.now_ms)
+    assert played.line.held_end_ms(1, played.now_ms) == START_MS + 100_000
+    played.line.extend(2, 10_000, played.now_ms)
+    assert played.line.held_end_ms(2, played.now_ms) == 0
+    assert not played.line.has_turn(2)
+
+
+def test_passes_of_the_generation_before_count_until_they_end():
+    """A slot they fill is nobody's."""
+    played = Played(room(total_active_users=1))
+    played.line.former = {(0, 9): START_MS + 1_000}
+    played.present(1)
+    assert played.call() == []
+    played.after(1.25)
+    assert played.call() == [1]
+
+
+def test_a_roll_without_numbers_asks_nobody():
+    """A room that had given out nothing begins its series at once beyond what is known elsewhere."""
+    line = Line(room(), START_MS)
+    line.begin_series(40, START_MS, rests_until_ms=0)
+    assert (line.base, line.earlier, line.call(9, START_MS)) == (START_MS // 1000 * SERIES_STEP, [], [])
+    [joined] = line.join([JoinRequest("a" * 16, 2.0)], START_MS)
+    line.leave(joined.number, START_MS)
+    line.call(9, START_MS)
+    assert line.serving == line.issued
+
+
+def test_a_hearing_that_was_long_on_the_way_does_not_shorten_a_later_one():
+    """Two workers heard the same visitor, and the older word came last: the later due time is kept."""
+    played = Played(room())
+    played.present(1, told_s=60)
+    late = Heard(1, played.now_ms + 5_000, at_ms=played.now_ms - 2_000)
+    played.line.hear([late], played.now_ms)
+    assert not played.line._is_silent(1, played.now_ms + 50_000)
+    later = Heard(1, played.now_ms + 90_000, at_ms=played.now_ms - 2_000)
+    played.line.hear([later], played.now_ms)
+    assert not played.line._is_silent(1, played.now_ms + 80_000)
+
+
+def test_asking_while_inside_changes_nothing():
+    """A page that did not know yet that it is in."""
+    played = Played(room())
+    played.present(1)
+    played.call()
+    played.admit(1)
+    played.hear(1)
+    assert played.stands(1) == [INSIDE]

@@ -181,3 +181,11 @@ def test_a_keyring_is_never_empty():
     """Without a key nothing could be signed; that is found out at once."""
     with pytest.raises(ValueError, match="at least one key"):
         Keyring([])
+
+
+def test_it_is_known_whether_the_newest_key_signed():
+    """What an older key signed is good, and is to be signed anew before that key goes."""
+    old, both = Keyring(["o" * 32]), Keyring(["o" * 32, "n" * 32])
+    ticket = Ticket("launch", 1, 7, "a" * 16, 0)
+    assert not both.is_newest(old.sign_ticket(ticket))
+    assert both.is_newest(both.sign_ticket(ticket))
