@@ -7,7 +7,7 @@ from ledger import Ledger
 from rooms import room
 
 from waitroom.core import lasting
-from waitroom.core.queueing import BACK, CHUNK, Heard, JoinRequest, Line
+from waitroom.core.queueing import BACK, CHUNK, IDEMPOTENCY_MS, Heard, JoinRequest, Line
 from waitroom.model import Overrides, QueueingMethod
 
 START_MS = 1_700_000_000_000
@@ -136,6 +136,19 @@ def test_a_key_is_answered_as_before(ledger):
     ledger.keep(line)
     again = ledger.restored(line.configured).join([JoinRequest("d" * 16, 2.0, "key")], START_MS + 9_500)
     assert again == [joined]
+
+
+def test_a_restored_key_is_forgotten_when_its_time_is_over(ledger):
+    """Keys come back in the order of a file; each is still good for its own ten minutes and no longer."""
+    line = Line(room(), START_MS)
+    lasting.watch(line)
+    line.join([JoinRequest("a" * 16, 2.0, "zebra")], START_MS)
+    line.join([JoinRequest("b" * 16, 2.0, "ant")], START_MS + 300_000)
+    ledger.keep(line)
+    restored = ledger.restored(line.configured)
+    now_ms = START_MS + IDEMPOTENCY_MS
+    zebra, ant = restored.join([JoinRequest("c" * 16, 2.0, "zebra"), JoinRequest("d" * 16, 2.0, "ant")], now_ms)
+    assert (zebra.number, ant.number) == (3, 2)
 
 
 def test_what_was_said_and_the_last_minute_are_kept(ledger):

@@ -94,8 +94,8 @@ class JoinRequest:
 class Joined:
     """The number given, and how many are before it.
 
-    ``end_ms`` above zero means admitted, since ``joined_ms``; ``number`` zero means that nobody is taken into line
-    here.
+    ``end_ms`` above zero means admitted, since ``joined_ms``; the clock has stood still for ``stood_ms`` by now.
+    ``number`` zero means that nobody is taken into line here.
     """
 
     number: int
@@ -104,6 +104,7 @@ class Joined:
     ahead: int = 0
     end_ms: int = 0
     generation: int = 1
+    stood_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,8 @@ class Heard:
 class Claimed:
     """The outcome of a claim.
 
-    ``end_ms`` above zero: admitted, since ``admitted_ms``. Otherwise ``retry_ms`` says when to ask again; ``gone`` says
-    that the place no longer exists.
+    ``end_ms`` above zero: admitted, since ``admitted_ms``; the clock has stood still for ``stood_ms`` by now. Otherwise
+    ``retry_ms`` says when to ask again; ``gone`` says that the place no longer exists.
     """
 
     number: int
@@ -134,6 +135,7 @@ class Claimed:
     retry_ms: int = 0
     called: bool = False
     gone: bool = False
+    stood_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -330,8 +332,7 @@ class Line:
         """
         standing = self._standing(number, now_ms)
         if standing == INSIDE:
-            slot = self._inside[number]
-            return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
+            return self._claimed(number)
         if standing == GONE:
             return Claimed(number, gone=True)
         if standing == CALLED and self._turns[number] < self.clock_ms(now_ms):
@@ -348,8 +349,8 @@ class Line:
                 self._touch(number)
             return Claimed(number, retry_ms=retry_ms, called=number in self._turns)
         self.calls += number not in self._turns
-        slot = self._admit(number, now_ms, self._session_ms)
-        return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
+        self._admit(number, now_ms, self._session_ms)
+        return self._claimed(number)
 
     def renew(self, number: int, admitted_ms: int, end_ms: int, now_ms: int) -> int:
         """Slide the end of a pass that was used, and return the end now held; 0 when it is held no more.
@@ -620,8 +621,10 @@ class Line:
             del self._repeats[request.idempotency_key]
             return None
         slot = self._inside.get(joined.number)
+        if slot is None:
+            return replace(joined, end_ms=0)
         # Whoever was admitted meanwhile gets the very pass again, which states the time of the admission.
-        return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms) if slot else replace(joined, end_ms=0)
+        return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
 
     def _join(self, request: JoinRequest, now_ms: int) -> Joined:
         standby = self._standby(now_ms)
@@ -633,7 +636,7 @@ class Line:
             # Who keeps no cookie holds a slot for a minute, not for a session.
             self.calls += 1
             slot = self._admit(number, now_ms, min(self._claim_within_ms, self._session_ms))
-            joined = Joined(number, request.visitor, now_ms, end_ms=slot.end_ms, generation=self.generation)
+            joined = Joined(number, request.visitor, now_ms, 0, slot.end_ms, self.generation, self.stood_ms)
         else:
             ahead = self.present
             told_ms = request.told_s * (1 + self.room.refresh.jitter) * 1000 + SILENCE_S * 1000
@@ -733,6 +736,10 @@ class Line:
 
     def _judge_cap(self, given: bool) -> None:
         self.cap_exceeded += given and self.inside + self.called > self.room.total_active_users
+
+    def _claimed(self, number: int) -> Claimed:
+        slot = self._inside[number]
+        return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
 
     def _miss(self, number: int) -> None:
         self._set(number, SILENT)
