@@ -14,7 +14,7 @@ from waitroom.core.queueing import Heard
 from waitroom.core.tokens import Keyring
 from waitroom.core.waiting import HIDDEN_S, silence_s
 from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
-from waitroom.ports import Noted
+from waitroom.ports import Lead, Noted
 from waitroom.service import BATCH_MAX, BREAKPOINTS_MAX, Batch, Carried, RoomService
 from waitroom.store.memory import MemoryStore
 from waitroom.testing import FakeClock
@@ -60,7 +60,7 @@ class Served:
         ticket = await self.called()
         claimed = await self.service.claim(ticket)
         assert claimed.end_ms
-        return ticket, self.service.entry_pass(ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms)
+        return ticket, self.service.claimed_pass(ticket, claimed)
 
     def told(self, ticket, **how):
         """Return what the holder of ``ticket`` is told."""
@@ -421,6 +421,23 @@ async def test_the_first_half_of_a_session_costs_the_store_nothing(served):
 
 
 # -- time and what is shared -------------------------------------------------------------------------------------------
+
+
+async def test_sessions_slide_after_a_hold_as_before_it(served):
+    """The room was held for an hour: a pass given after it, also before this worker knew, has its own end and slides."""
+    await served.store.operate("launch", {"queue_all": True}, "someone")
+    ticket = await served.ticket()
+    await served.tick(3_600)
+    await served.store.operate("launch", {"queue_all": None}, "someone")
+    served.service.hear(ticket.number, 10, visible=True)
+    noted = served.service.take_noted()
+    await served.store.tick("launch", served.service.known, noted, Lead("other", 0, 0, 1))
+    claimed = await served.service.claim(ticket)
+    entry_pass = served.read(served.service.claimed_pass(ticket, claimed)).entry_pass
+    await served.tick(25)
+    assert not served.service.decide(Shown(document=False, entry_pass=entry_pass)).renew
+    await served.tick(10)
+    assert served.service.decide(Shown(document=False, entry_pass=entry_pass)).renew
 
 
 async def test_store_time_never_runs_backwards_here(served):

@@ -274,11 +274,13 @@ class RoomService:
 
     def joined_pass(self, joined: Joined) -> Pass:
         """Return the pass of somebody who went straight in."""
-        return self.entry_pass(joined.number, joined.visitor, joined.joined_ms, joined.end_ms, joined.generation)
+        times_ms = (joined.joined_ms, joined.end_ms, joined.stood_ms)
+        return Pass(self.room.name, joined.generation, joined.number, joined.visitor, *times_ms)
 
     def claimed_pass(self, ticket: Ticket, claimed: Claimed) -> Pass:
         """Return the pass that a ticket was traded for."""
-        return self.entry_pass(ticket.number, ticket.visitor, claimed.admitted_ms, claimed.end_ms, ticket.generation)
+        times_ms = (claimed.admitted_ms, claimed.end_ms, claimed.stood_ms)
+        return Pass(self.room.name, ticket.generation, ticket.number, ticket.visitor, *times_ms)
 
     def notes(self) -> list[str]:
         """Return what an operator would want to know of this room, a line each: none when all is well."""
@@ -301,7 +303,7 @@ class RoomService:
             return None
         self._looked_up.add(ended.number)
         [end_ms] = await self._store.look_up(self.room.name, self._known, [ended])
-        return replace(ended, end_ms=end_ms) if end_ms > self.judged_ms else None
+        return replace(ended, end_ms=end_ms, stood_ms=self.view.stood_ms) if end_ms > self.judged_ms else None
 
     # -- what the origin says -----------------------------------------------------------------------------------
 
@@ -370,13 +372,6 @@ class RoomService:
     def ticket_text(self, ticket: Ticket) -> str:
         """Return a ticket as the visitor carries it."""
         return self._keyring.sign_ticket(ticket)
-
-    def entry_pass(
-        self, number: int, visitor: str, admitted_ms: int, end_ms: int, generation: int | None = None
-    ) -> Pass:
-        """Return the pass for an end that the store holds; ``generation`` None is the view's."""
-        generation = self.view.generation if generation is None else generation
-        return Pass(self.room.name, generation, number, visitor, admitted_ms, end_ms, self.view.stood_ms)
 
     def pass_text(self, entry_pass: Pass) -> str:
         """Return a pass as the visitor carries it."""

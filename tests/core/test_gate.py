@@ -112,6 +112,26 @@ def test_a_pass_slides_when_its_second_half_is_used(settings, end_s, used_s, exp
     assert renews(played.room, played.snapshot(0), used, end_s * 1000, used_s * 1000) is expected
 
 
+def test_a_pass_ends_later_by_what_the_clock_has_stood_since_it_was_signed():
+    """What it had stood before is in the end already; a record that counts less than the pass moves nothing."""
+    stood = replace(view(), stood_ms=300_000)
+    for signed_ms, moved_ms in ((0, 300_000), (250_000, 50_000), (300_000, 0), (400_000, 0)):
+        signed = replace(entry_pass(99), stood_ms=signed_ms)
+        assert pass_end_ms(stood, signed, NOW_MS + 65_000 + moved_ms) == 0
+        assert pass_end_ms(stood, signed, NOW_MS + 64_999 + moved_ms) == NOW_MS + 65_000 + moved_ms
+
+
+def test_a_standby_pass_becomes_a_session_also_after_a_hold():
+    """What the clock stood makes it no session; where sessions are not renewed, this first use is its only chance."""
+    played = Line(room(session_duration_s=60, disable_session_renewal=True), 0)
+    played.join([JoinRequest("a" * 16, 2)], 0)
+    played.renew(1, 0, 20_000, 0)
+    stood = replace(played.snapshot(0), stood_ms=300_000, inside={1: 320_000})
+    used = Pass("launch", 1, 1, "a" * 16, 0, 20_000)
+    assert renews(played.room, stood, used, 320_000, 301_000)
+    assert not renews(played.room, stood, replace(used, end_ms=60_000), 360_000, 301_000)
+
+
 def test_a_pass_that_the_record_does_not_know_is_told_to_it():
     """Given before the record was lost; but one of a moment ago is only newer than the view."""
     played = line()

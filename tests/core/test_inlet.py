@@ -28,6 +28,33 @@ def test_no_minute_and_no_second_holds_more_than_the_cap(seed, per_minute):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("per_minute", [7, 60, 119, 600])
+def test_no_process_that_ends_makes_room(seed, per_minute):
+    """Kept and restored at any moment, in the middle of a second too: both caps hold over all processes together."""
+    chance, now_ms = random.Random(seed), 1_000_000
+    admissions, granted = Admissions(per_minute), []
+    while now_ms < 1_200_000:
+        now_ms += chance.choice([0, 1, 7, 120, 249, 250, 251, 999, 5_000])
+        if chance.random() < 0.2:
+            kept, admissions = admissions.record(), Admissions(per_minute)
+            admissions.restore(kept)
+            assert admissions.record() == kept
+        if admissions.room(now_ms):
+            admissions.add(now_ms)
+            granted.append(now_ms)
+    for index, at_ms in enumerate(granted):
+        assert sum(1 for other in granted[index:] if other < at_ms + 60_000) <= per_minute, seed
+        assert sum(1 for other in granted[index:] if other < at_ms + 1_000) <= -(-per_minute // 60), seed
+
+
+def test_a_minute_in_which_nobody_came_is_restored_as_one():
+    """Nothing kept, nothing counted."""
+    admissions = Admissions(60)
+    admissions.restore(Admissions(60).record())
+    assert (admissions.in_minute(5), admissions.room(5)) == (0, 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_wait_told_is_the_wait_there_is(seed):
     """A claim that is told to wait so many milliseconds finds room then, and would not have a millisecond before."""
     chance, now_ms = random.Random(seed), 1_000

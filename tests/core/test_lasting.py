@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from ledger import Ledger
 from rooms import room
 
 from waitroom.core import lasting
-from waitroom.core.lasting import ENTRY, Kept
-from waitroom.core.queueing import BACK, CHUNK, Heard, JoinRequest, Line
+from waitroom.core.queueing import BACK, CHUNK, IDEMPOTENCY_MS, Heard, JoinRequest, Line
 from waitroom.model import Overrides, QueueingMethod
 
 START_MS = 1_700_000_000_000
 
 
-class Disk:
-    """What a store keeps of one line, in a few dictionaries: the shape of ``store/sqlitefile.py``."""
-
-    def __init__(self):
-        self.header, self.chunks, self.journal, self.slots, self.repeats, self.stamp = {}, {}, [], {}, {}, 0
-
-    def keep(self, line, *, merge=False):
-        """Commit what changed; ``merge``: every changed chunk whole, and the journal is dropped."""
-        self.stamp += 1
-        ids = (
-            {number >> 12 for _, entries in self.journal for number, *_ in ENTRY.iter_unpack(entries)} if merge else ()
-        )
-        found = lasting.changes(line, self.slots.keys(), ids)
-        self.header = found.header
-        if merge:
-            self.journal = []
-        if found.entries:
-            self.journal.append((self.stamp, found.entries))
-        self.chunks |= {chunk_id: (self.stamp, whole) for chunk_id, whole in found.chunks.items()}
-        for number in found.freed:
-            del self.slots[number]
-        self.slots |= {slot.number: slot for slot in found.slots}
-        self.repeats |= {repeat.key: repeat for repeat in found.repeats}
-        lasting.settled(line)
-
-    def restore(self, settings):
-        """Open what was kept."""
-        kept = Kept(self.header, self.chunks, self.journal, self.slots.values(), self.repeats.values())
-        return lasting.restore(settings, kept)
-
-
 @pytest.fixture
-def disk():
-    """An empty disk."""
-    return Disk()
+def ledger():
+    """An empty record."""
+    return Ledger()
 
 
 def busy(**settings):
@@ -84,16 +53,16 @@ def shape(line, now_ms):
     }
 
 
-@pytest.mark.parametrize("merge", [False, True])
-def test_a_line_restored_is_the_line(disk, merge):
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_line_restored_is_the_line(ledger, merged):
     """Standings, turns, slots, who returns, what was missed: from the journal alone, or from whole chunks."""
     line = busy()
-    disk.keep(line, merge=merge)
+    ledger.keep(line, merged=merged)
     now_ms = START_MS + 9_500
-    assert shape(disk.restore(line.configured), now_ms) == shape(line, now_ms)
+    assert shape(ledger.restored(line.configured), now_ms) == shape(line, now_ms)
 
 
-def test_pieces_kept_at_different_moments_agree(disk):
+def test_pieces_kept_at_different_moments_agree(ledger):
     """A chunk kept whole overrules the journal before it, and the journal after it overrules the chunk."""
     line = busy()
     for step in range(12):
@@ -104,15 +73,15 @@ def test_pieces_kept_at_different_moments_agree(disk):
         line.leave(1, now_ms) if step == 8 else None
         line.sweep(now_ms)
         line.call(1, now_ms)
-        disk.keep(line, merge=step % 5 == 4)
-        assert shape(disk.restore(line.configured), now_ms) == shape(line, now_ms)
+        ledger.keep(line, merged=step % 5 == 4)
+        assert shape(ledger.restored(line.configured), now_ms) == shape(line, now_ms)
 
 
-def test_the_order_goes_on_where_it_was(disk):
+def test_the_order_goes_on_where_it_was(ledger):
     """Returners first, the smallest number first; then on from serving, past the absent."""
     line = busy()
-    disk.keep(line)
-    restored = disk.restore(line.configured)
+    ledger.keep(line)
+    restored = ledger.restored(line.configured)
     now_ms = START_MS + 10_000
     for one in (line, restored):
         one.leave(1, now_ms)
@@ -120,56 +89,69 @@ def test_the_order_goes_on_where_it_was(disk):
     assert restored.call(9, now_ms) == line.call(9, now_ms) != []
 
 
-def test_ahead_never_rises_by_a_restore(disk):
+def test_ahead_never_rises_by_a_restore(ledger):
     """Who came back counts only for numbers given out after the restore; nobody is shown more than before."""
     line = busy()
-    disk.keep(line)
+    ledger.keep(line)
     before = line.snapshot(START_MS + 9_500)
-    after = disk.restore(line.configured).snapshot(START_MS + 9_500)
+    after = ledger.restored(line.configured).snapshot(START_MS + 9_500)
     assert {line._at(6), line._at(7)} == {BACK}
     for number in range(1, line.issued + 1):
         assert after.ahead(number) <= before.ahead(number)
 
 
-def test_everything_is_kept_of_a_record_that_begins_anew(disk):
+def test_everything_is_kept_of_a_record_that_begins_anew(ledger):
     """After the file was lost under a running process: nothing has changed, and all of it is written."""
     line = busy()
-    Disk().keep(line)
+    Ledger().keep(line)
     assert not lasting.has_changed(line)
     lasting.everything(line)
-    disk.keep(line)
-    assert shape(disk.restore(line.configured), START_MS + 9_500) == shape(line, START_MS + 9_500)
+    ledger.keep(line)
+    assert shape(ledger.restored(line.configured), START_MS + 9_500) == shape(line, START_MS + 9_500)
 
 
-def test_a_forgotten_chunk_stays_forgotten(disk):
+def test_a_forgotten_chunk_stays_forgotten(ledger):
     """The journal may still speak of it; the empty chunk that was kept later overrules that."""
     line = Line(room(ticket_keep_s=10, total_active_users=1), START_MS)
     lasting.watch(line)
     line.join([JoinRequest("a" * 16, 2.0)] * CHUNK, START_MS)
     line.hear([Heard(CHUNK, START_MS + 90_000_000)], START_MS)
-    disk.keep(line)
+    ledger.keep(line)
     now_ms = START_MS + 60_000
     for _ in range(4):
         line.sweep(now_ms)
         line.call(0, now_ms)
     line.sweep(now_ms)
-    disk.keep(line)
+    ledger.keep(line)
     assert 0 not in line._chunks
-    restored = disk.restore(line.configured)
+    restored = ledger.restored(line.configured)
     assert restored._chunks.keys() == line._chunks.keys()
     assert (restored.serving, restored.present) == (line.serving, line.present)
 
 
-def test_a_key_is_answered_as_before(disk):
+def test_a_key_is_answered_as_before(ledger):
     """What a repeat gets is kept, for whom it was given."""
     line = busy()
     [joined] = line.join([JoinRequest("c" * 16, 2.0, "key")], START_MS + 9_000)
-    disk.keep(line)
-    again = disk.restore(line.configured).join([JoinRequest("d" * 16, 2.0, "key")], START_MS + 9_500)
+    ledger.keep(line)
+    again = ledger.restored(line.configured).join([JoinRequest("d" * 16, 2.0, "key")], START_MS + 9_500)
     assert again == [joined]
 
 
-def test_what_was_said_and_the_last_minute_are_kept(disk):
+def test_a_restored_key_is_forgotten_when_its_time_is_over(ledger):
+    """Keys come back in the order of a file; each is still good for its own ten minutes and no longer."""
+    line = Line(room(), START_MS)
+    lasting.watch(line)
+    line.join([JoinRequest("a" * 16, 2.0, "zebra")], START_MS)
+    line.join([JoinRequest("b" * 16, 2.0, "ant")], START_MS + 300_000)
+    ledger.keep(line)
+    restored = ledger.restored(line.configured)
+    now_ms = START_MS + IDEMPOTENCY_MS
+    zebra, ant = restored.join([JoinRequest("c" * 16, 2.0, "zebra"), JoinRequest("d" * 16, 2.0, "ant")], now_ms)
+    assert (zebra.number, ant.number) == (3, 2)
+
+
+def test_what_was_said_and_the_last_minute_are_kept(ledger):
     """The operator's words, the claims of the last minute, the term, the passes of the generation before."""
     line = busy(new_users_per_minute=60)
     said = Overrides(
@@ -179,8 +161,8 @@ def test_what_was_said_and_the_last_minute_are_kept(disk):
     line.former = {(1, 77): START_MS + 50_000}
     line.lead("one", START_MS)
     line.begin_series(500, START_MS + 9_000)
-    disk.keep(line)
-    restored = disk.restore(line.configured)
+    ledger.keep(line)
+    restored = ledger.restored(line.configured)
     assert restored.overrides == said
     assert restored.room == line.room
     assert (restored.former, restored.term, restored.earlier) == (line.former, line.term, line.earlier)
@@ -188,13 +170,13 @@ def test_what_was_said_and_the_last_minute_are_kept(disk):
     assert restored.rests_until_ms == line.rests_until_ms
 
 
-def test_the_second_is_kept_on_the_safe_side(disk):
+def test_the_second_is_kept_on_the_safe_side(ledger):
     """Whether claims of the last second came early or late in their bucket is not kept: late is what is assumed."""
     line = busy(new_users_per_minute=60)
     line.hear([Heard(2, START_MS + 90_000)], START_MS + 9_000)
     assert line.claim(2, START_MS + 9_000, START_MS + 90_000).end_ms
-    disk.keep(line)
-    restored = disk.restore(line.configured)
+    ledger.keep(line)
+    restored = ledger.restored(line.configured)
     assert restored.admissions.room(START_MS + 9_999) == 0
     assert restored.admissions.room(START_MS + 10_250) == 1
 
@@ -207,10 +189,10 @@ def test_a_busy_line_is_told_from_a_quiet_one():
     assert lasting.is_busy(line)
 
 
-def test_a_slot_without_its_standing_is_a_fault_that_shows(disk):
+def test_a_slot_without_its_standing_is_a_fault_that_shows(ledger):
     """The caps count both; a record in which they disagree is not gone on with."""
     line = busy()
-    disk.keep(line)
-    disk.slots.pop(next(number for number, slot in disk.slots.items() if slot.admitted_ms))
+    ledger.keep(line)
+    ledger.slots.pop(next(number for number, slot in ledger.slots.items() if slot.admitted_ms))
     with pytest.raises(AssertionError):
-        disk.restore(line.configured)
+        ledger.restored(line.configured)

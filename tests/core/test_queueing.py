@@ -1007,6 +1007,172 @@ def test_time_in_which_nobody_could_be_heard_makes_nobody_silent():
     assert played.line._is_silent(1, played.now_ms + 5_200)
 
 
+def held(played, seconds, **settings):
+    """Hold the room for some seconds, with ticks, and let it go on."""
+    played.line.configure(room(queue_all=True, **settings), Overrides(), played.now_ms)
+    played.after(seconds)
+    played.line.configure(room(**settings), Overrides(), played.now_ms)
+
+
+def test_an_outage_in_a_held_room_is_counted_once():
+    """Held for 100 s of which the record was away for 40: everything ends 100 s later, not 140."""
+    played = inside()
+    played.line.configure(room(session_duration_s=60, queue_all=True), Overrides(), played.now_ms)
+    played.now_ms += 40_000
+    played.line.stand(40_000, unheard=True)
+    assert played.line.snapshot(played.now_ms).clock_ms(played.now_ms) == START_MS + 40_000
+    played.after(60)
+    played.line.configure(room(session_duration_s=60), Overrides(), played.now_ms)
+    assert played.line.ends() == {1: START_MS + 160_000}
+    assert played.line.stood_ms == 100_000
+
+
+def test_a_turn_claimed_while_held_lasts_as_long_as_any():
+    """Asking every minute of an hour's hold does not make an offer of twenty seconds one of an hour."""
+    played = Played(room(claim_within_s=20))
+    played.present(1, told_s=2)
+    played.call()
+    played.line.configure(room(claim_within_s=20, queue_all=True), Overrides(), played.now_ms)
+    for _ in range(60):
+        played.after(60)
+        assert played.claim(1).called
+    played.line.configure(room(claim_within_s=20), Overrides(), played.now_ms)
+    assert played.line._turns == {1: played.now_ms + 20_000}
+
+
+def test_the_session_limit_does_not_count_what_the_clock_stood():
+    """A session of at most 80 s, held for 100 s in between, still has its 80 s."""
+    played = inside(session_limit_s=80)
+    played.after(40)
+    held(played, 100, session_duration_s=60, session_limit_s=80)
+    assert played.line.renew(1, START_MS, START_MS + 60_000, played.now_ms) == START_MS + 180_000
+
+
+def test_a_pass_given_in_standby_is_no_session_because_the_room_was_held():
+    """Held before it was brought back, it has lasted longer than a session; its holder has had none."""
+    settings = {"always_queue": False, "disable_session_renewal": True, "claim_within_s": 20, "session_duration_s": 60}
+    played = Played(room(**settings))
+    played.join()
+    held(played, 100, **settings)
+    assert played.line.renew(1, START_MS, START_MS + 120_000, played.now_ms) == played.now_ms + 60_000
+
+
+def test_a_pass_that_the_record_lost_is_taken_in_while_the_clock_stands():
+    """While the room is held the pass opens the door, so it counts, although its time would be over by the wall."""
+    played = Played(room(), base=1_000_000)
+    played.line.configure(room(queue_all=True), Overrides(), played.now_ms)
+    played.after(100)
+    assert played.line.renew(30, START_MS - 50_000, START_MS + 10_000, played.now_ms) == START_MS + 60_000
+    assert played.stands(30) == [INSIDE]
+
+
+@pytest.mark.parametrize("unheard", [False, True])
+def test_what_may_be_out_after_a_loss_is_out_for_longer_by_what_the_clock_stood(unheard):
+    """Passes that the record lost end later like all others, so their slots are not given away before."""
+    played = Played(room(), base=1_000_000, assumed_until_ms=START_MS + 10_000)
+    played.present(1)
+    if unheard:
+        played.now_ms += 100_000
+        played.line.stand(100_000, unheard=True)
+    else:
+        held(played, 100)
+    played.after(9.9)
+    assert played.call() == []
+    played.after(0.1)
+    assert played.call() == [1_000_000]
+
+
+# -- an older copy -----------------------------------------------------------------------------------------------------
+
+
+def test_a_record_that_lost_something_trusts_no_turn():
+    """The slot of a turn that it knows may be somebody else's by now; who holds it is next once the roll is called."""
+    played = Played(room(total_active_users=1, session_duration_s=60))
+    played.present(2, told_s=10)
+    assert played.call() == [1]
+    played.line.begin_series(9, played.now_ms)
+    assert (played.claim(1).end_ms, played.claim(1).gone, played.line.called) == (0, False, 0)
+    played.after(30)
+    assert played.line.renew(9, START_MS, START_MS + 60_000, played.now_ms) == START_MS + 90_000
+    played.after(31)
+    played.hear(1, 2, told_s=1_000)
+    assert played.call() == []
+    played.line.leave(9, played.now_ms)
+    assert played.call() == [1]
+
+
+def test_a_record_that_lost_something_ends_no_slot_by_the_end_it_knows():
+    """The pass may have been renewed since: whoever uses it goes on, and counts."""
+    played = inside(total_active_users=1)
+    played.line.begin_series(9, played.now_ms)
+    played.after(70)
+    view = played.line.snapshot(played.now_ms)
+    assert view.standing(1) != GONE
+    assert played.line.renew(1, START_MS, START_MS + 100_000, played.now_ms) == START_MS + 130_000
+    played.present(1)
+    assert played.call() == []
+
+
+def test_a_slot_that_outlasts_the_roll_is_counted_to_its_end():
+    """The origin had made a session an hour long: its slot is not given away when the usual ones must be over."""
+    played = inside(total_active_users=1)
+    played.line.extend(1, 3_600_000, played.now_ms)
+    played.line.begin_series(9, played.now_ms)
+    [newcomer] = played.present(1, told_s=10_000)
+    played.after(3_659)
+    assert played.call() == []
+    played.after(2)
+    assert played.call() == [newcomer]
+
+
+def test_whom_an_older_record_takes_for_silent_keeps_the_place():
+    """They asked all along, but not it: a ticket ages from the loss, not from the copy."""
+    played = Played(room(ticket_keep_s=100))
+    played.present(1, told_s=1)
+    played.now_ms += 3_600_000
+    played.line.begin_series(9, played.now_ms)
+    played.after(90)
+    assert not played.claim(1).gone
+
+
+def test_who_was_done_before_a_loss_stays_done():
+    """A number of an earlier series that was given up is nobody's, also when all about it is forgotten."""
+    played = Played(room(ticket_keep_s=100))
+    played.join(CHUNK)
+    for number in range(1, CHUNK):
+        played.line.leave(number, played.now_ms)
+    played.present(1)
+    played.call()
+    played.after(200)
+    assert 0 not in played.line._chunks
+    played.line.begin_series(2 * CHUNK, played.now_ms)
+    assert played.claim(7).gone
+    assert played.line.snapshot(played.now_ms).standing(7) == GONE
+    assert not played.claim(2 * CHUNK).gone
+
+
+def test_places_from_before_a_loss_are_kept_through_an_outage():
+    """Hours in which nobody could show a ticket are no hours in which it ages."""
+    played = Played(room(ticket_keep_s=100), base=1_000_000)
+    played.now_ms += 3_600_000
+    played.line.stand(3_600_000, unheard=True)
+    assert not played.claim(29).gone
+
+
+def test_a_newcomer_of_a_new_series_is_told_only_of_people():
+    """A worker whose view is from before the series does not take the gap for a line of a million."""
+    played = Played(room())
+    played.present(3)
+    view = played.line.snapshot(played.now_ms)
+    played.line.begin_series(500, played.now_ms)
+    numbers = played.join(3)
+    assert [view.ahead(number) for number in numbers] == [3, 4, 5]
+    assert [played.ahead(number) for number in numbers] == [3, 4, 5]
+    again = played.line.snapshot(played.now_ms)
+    played.line.begin_series(numbers[-1], played.now_ms)
+    assert again.ahead(*played.join()) == 6
+
+
 # -- what the origin and the operator say ------------------------------------------------------------------------------
 
 

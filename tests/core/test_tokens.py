@@ -41,12 +41,13 @@ def signed(kind, *fields, key=KEY):
     generation=st.integers(0, 2**31),
     visitor=st.text("0123456789abcdef", min_size=16, max_size=32),
     at_ms=st.integers(0, 2**50),
+    stood_ms=st.integers(0, 2**50),
 )
-def test_what_was_signed_is_what_is_read(number, generation, visitor, at_ms):
+def test_what_was_signed_is_what_is_read(number, generation, visitor, at_ms, stood_ms):
     """A ticket and a pass of any number, as far as the longest series goes, come back as they were."""
     keyring = Keyring([KEY])
     ticket = Ticket("a-room-name-of-forty-characters-in-length", generation, number, visitor, at_ms)
-    entry_pass = Pass(ticket.room, generation, number, visitor, at_ms, at_ms + 1)
+    entry_pass = Pass(ticket.room, generation, number, visitor, at_ms, at_ms + 1, stood_ms)
     assert keyring.read(keyring.sign_ticket(ticket)) == ticket
     assert keyring.read(keyring.sign_pass(entry_pass)) == entry_pass
     assert len(keyring.sign_pass(entry_pass)) < TOKEN_BYTES_MAX
@@ -57,7 +58,7 @@ def test_the_kind_is_part_of_what_is_signed(keyring):
     ticket = keyring.sign_ticket(TICKET)
     stated, signature = ticket.rsplit(".", 1)
     assert reason(keyring, "p" + ticket[1:]) == "malformed"
-    assert reason(keyring, f"p{stated[1:]}.1700000060000.{signature}") == "forged"
+    assert reason(keyring, f"p{stated[1:]}.1700000060000.0.{signature}") == "forged"
     assert reason(keyring, "t" + keyring.sign_pass(PASS)[1:]) == "malformed"
 
 

@@ -162,7 +162,8 @@ def renews(room: Room, view: Snapshot, entry_pass: Pass, end_ms: int, now_ms: in
     if view.standing(entry_pass.number) != INSIDE and now_ms > entry_pass.admitted_ms + UNKNOWN_MS:
         return True
     session_ms = int(room.session_duration_s * 1000)
-    if end_ms - entry_pass.admitted_ms < session_ms:
+    stood_ms = max(0, view.stood_ms - entry_pass.stood_ms)
+    if end_ms - entry_pass.admitted_ms - stood_ms < session_ms:
         return True
     return not room.disable_session_renewal and end_ms - now_ms < session_ms // 2
 

@@ -83,7 +83,7 @@ class Admissions:
         self._in_minute = sum(count for _, count in self._buckets)
         last = self._buckets[-1][0] if self._buckets else 0
         for bucket, count in self._buckets:
-            if bucket > last - SECOND_MS // BUCKET_MS:
+            if bucket >= last - SECOND_MS // BUCKET_MS:
                 self._recent.extend([(bucket + 1) * BUCKET_MS] * count)
 
     def add(self, now_ms: int) -> None:

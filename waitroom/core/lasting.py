@@ -219,7 +219,7 @@ def restore(room: Room, kept: Kept) -> Line:
     line.former = {(generation, number): end_ms for generation, number, end_ms in head["former"]}
     _fill(line, kept)
     _derive(line)
-    for one in kept.repeats:
+    for one in sorted(kept.repeats, key=lambda repeat: repeat.until_ms):  # they are forgotten in this order
         joined = Joined(one.number, one.visitor, one.joined_ms, one.ahead, generation=line.generation)
         line._repeats[one.key] = (one.until_ms, joined)
     return line

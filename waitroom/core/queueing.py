@@ -66,7 +66,7 @@ IDEMPOTENCY_KEYS_MAX = 100_000
 SILENT_CHUNKS_A_SWEEP = 2
 
 SERIES_STEP = 1_000_000
-"""Numbers of a fresh series begin at unix seconds times this, or this much beyond the last that is known."""
+"""A fresh series begins at unix seconds times this, or at a later multiple: at least so far beyond what is known."""
 
 MINUTE_MS = 60_250
 """A minute, and the bucket in which it is counted."""
@@ -94,8 +94,8 @@ class JoinRequest:
 class Joined:
     """The number given, and how many are before it.
 
-    ``end_ms`` above zero means admitted, since ``joined_ms``; ``number`` zero means that nobody is taken into line
-    here.
+    ``end_ms`` above zero means admitted, since ``joined_ms``; the clock has stood still for ``stood_ms`` by now.
+    ``number`` zero means that nobody is taken into line here.
     """
 
     number: int
@@ -104,6 +104,7 @@ class Joined:
     ahead: int = 0
     end_ms: int = 0
     generation: int = 1
+    stood_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,8 @@ class Heard:
 class Claimed:
     """The outcome of a claim.
 
-    ``end_ms`` above zero: admitted, since ``admitted_ms``. Otherwise ``retry_ms`` says when to ask again; ``gone`` says
-    that the place no longer exists.
+    ``end_ms`` above zero: admitted, since ``admitted_ms``; the clock has stood still for ``stood_ms`` by now. Otherwise
+    ``retry_ms`` says when to ask again; ``gone`` says that the place no longer exists.
     """
 
     number: int
@@ -134,6 +135,7 @@ class Claimed:
     retry_ms: int = 0
     called: bool = False
     gone: bool = False
+    stood_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -192,8 +194,10 @@ class Snapshot:
         """Return how many visitors will be called before ``number``. For one number this never rises."""
         if number <= self.serving:
             return bisect_left(self.returners, number)
-        # Numbers given out since this view was made are taken for present: that can only fall.
+        # Numbers given out since this view was made are taken for present: that can only fall. They are not half a
+        # step: rather a series has begun, at a whole step, which this view does not know.
         unseen = max(0, number - self.issued - 1)
+        offset = number % SERIES_STEP if unseen >= SERIES_STEP // 2 else unseen
         number -= unseen
         start = number & ~MASK
         chunk = self.chunks.get(number >> SHIFT, b"")
@@ -203,12 +207,12 @@ class Snapshot:
         if before is None:  # a place that the record does not know yet, or one beyond all that it knows
             later = (count for chunk_id, count in self.before.items() if chunk_id > number >> SHIFT)
             before = next(later, self.counted)
-        return before + counted + unseen + bisect_left(self.late, number)
+        return before + counted + offset + bisect_left(self.late, number)
 
 
 def series_base(now_ms: int, known: int) -> int:
     """Return the first number of a series that begins now, beyond ``known``; it fits 53 bits for centuries."""
-    return max(now_ms // 1000 * SERIES_STEP, known + SERIES_STEP if known else 0)
+    return max(now_ms // 1000, -(-known // SERIES_STEP) + 1 if known else 0) * SERIES_STEP
 
 
 def _within(number: int, series: Iterable[tuple[int, int]]) -> bool:
@@ -328,8 +332,7 @@ class Line:
         """
         standing = self._standing(number, now_ms)
         if standing == INSIDE:
-            slot = self._inside[number]
-            return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
+            return self._claimed(number)
         if standing == GONE:
             return Claimed(number, gone=True)
         if standing == CALLED and self._turns[number] < self.clock_ms(now_ms):
@@ -346,8 +349,8 @@ class Line:
                 self._touch(number)
             return Claimed(number, retry_ms=retry_ms, called=number in self._turns)
         self.calls += number not in self._turns
-        slot = self._admit(number, now_ms, self._session_ms)
-        return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms)
+        self._admit(number, now_ms, self._session_ms)
+        return self._claimed(number)
 
     def renew(self, number: int, admitted_ms: int, end_ms: int, now_ms: int) -> int:
         """Slide the end of a pass that was used, and return the end now held; 0 when it is held no more.
@@ -356,7 +359,7 @@ class Line:
         record does not know, because it was given after the record was copied, is taken in as it states itself.
         """
         standing = self._standing(number, now_ms)
-        if standing not in (INSIDE, GONE) and end_ms > now_ms:
+        if standing not in (INSIDE, GONE) and end_ms > self.clock_ms(now_ms):
             if standing == NONE:
                 self._adopt(number, now_ms)
             self._set(number, INSIDE)
@@ -364,7 +367,7 @@ class Line:
         slot = self._inside.get(number)
         if slot is None:
             return 0
-        whole = slot.end_ms - slot.admitted_ms >= self._session_ms
+        whole = slot.end_ms - slot.admitted_ms - (self.stood_ms - slot.stood_ms) >= self._session_ms
         if not (whole and self.room.disable_session_renewal):
             self._slide(number, slot, self.clock_ms(now_ms) + self._session_ms)
         return slot.end_ms
@@ -438,12 +441,16 @@ class Line:
         ``unheard``: nobody could be heard meanwhile either, so everybody may be silent for so much longer.
         """
         self.stood_ms += still_ms
+        self.assumed_until_ms += still_ms  # passes that this record does not know end later too
         for slot in self._inside.values():
             slot.end_ms += still_ms
         self._turns = {number: end_ms + still_ms for number, end_ms in self._turns.items()}
         self.former = {former: end_ms + still_ms for former, end_ms in self.former.items()}
+        if self.still_since_ms:  # held meanwhile: what has been counted now is not counted again when it ends
+            self.still_since_ms += still_ms
         if unheard:
             self._born_ms += still_ms
+            self._lost_ms += still_ms
             self._asks_by_ms += still_ms
         if self.touched is not None:
             self.touched.update(self._inside, self._turns)
@@ -466,6 +473,13 @@ class Line:
         self._lost_ms = now_ms
         self.assumed_until_ms = max(self.assumed_until_ms, rests_until_ms)
         self.rolls_until_ms = max(self.rolls_until_ms, rests_until_ms)
+        # A turn may have been taken since, a pass renewed, and whoever seems to be silent heard: each shows itself.
+        for number in [*self._turns, *(n for n, slot in self._inside.items() if slot.end_ms <= self.assumed_until_ms)]:
+            self._set(number, SILENT)
+        now_step = self._step(now_ms)
+        for chunk in self._chunks.values():
+            chunk.due = array("I", (max(due, now_step) for due in chunk.due))
+        self.touched_chunks.update(self._chunks)
 
     def snapshot(self, now_ms: int) -> Snapshot:
         """Return the view that workers answer from. Chunks that did not change are shared with the one before."""
@@ -607,8 +621,10 @@ class Line:
             del self._repeats[request.idempotency_key]
             return None
         slot = self._inside.get(joined.number)
+        if slot is None:
+            return replace(joined, end_ms=0)
         # Whoever was admitted meanwhile gets the very pass again, which states the time of the admission.
-        return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms) if slot else replace(joined, end_ms=0)
+        return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
 
     def _join(self, request: JoinRequest, now_ms: int) -> Joined:
         standby = self._standby(now_ms)
@@ -620,7 +636,7 @@ class Line:
             # Who keeps no cookie holds a slot for a minute, not for a session.
             self.calls += 1
             slot = self._admit(number, now_ms, min(self._claim_within_ms, self._session_ms))
-            joined = Joined(number, request.visitor, now_ms, end_ms=slot.end_ms, generation=self.generation)
+            joined = Joined(number, request.visitor, now_ms, 0, slot.end_ms, self.generation, self.stood_ms)
         else:
             ahead = self.present
             told_ms = request.told_s * (1 + self.room.refresh.jitter) * 1000 + SILENCE_S * 1000
@@ -720,6 +736,10 @@ class Line:
 
     def _judge_cap(self, given: bool) -> None:
         self.cap_exceeded += given and self.inside + self.called > self.room.total_active_users
+
+    def _claimed(self, number: int) -> Claimed:
+        slot = self._inside[number]
+        return Claimed(number, admitted_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
 
     def _miss(self, number: int) -> None:
         self._set(number, SILENT)

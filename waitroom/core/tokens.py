@@ -1,8 +1,8 @@
 """Tickets and passes as text that a visitor carries.
 
-A token is ``kind.version.key-id.room.generation.number.visitor.time.signature``: every field is delimited, no field can
-hold the delimiter, and the signature covers all that stands before it. Three rules keep a token from being more than
-it says:
+A token is ``kind.version.key-id.room.generation.number.visitor.time.signature``; in a pass the end, and how long the
+room's clock had stood still, follow the time. Every field is delimited, no field can hold the delimiter, and the
+signature covers all that stands before it. Three rules keep a token from being more than it says:
 
 * the *kind* is part of the text and of the key's derivation, so a ticket can never be shown as a pass;
 * the *key id* names the one key to try, so a rotation costs no second HMAC and a retired key is recognised at once;
@@ -39,7 +39,7 @@ _VERSION = "1"
 _TICKET = "t"
 _PASS = "p"  # noqa: S105 - the letter of a kind, not a word to enter by
 _TICKET_FIELDS = 8
-_PASS_FIELDS = 9
+_PASS_FIELDS = 10
 # Digits without a leading zero, at most 16 of them: every number has one spelling and fits 2**53.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _VISITOR = re.compile(r"[0-9a-f]{16,32}")
@@ -98,6 +98,7 @@ class Keyring:
             entry_pass.visitor,
             entry_pass.admitted_ms,
             entry_pass.end_ms,
+            entry_pass.stood_ms,
         )
 
     def is_newest(self, text: str) -> bool:
@@ -129,7 +130,7 @@ class Keyring:
             raise InvalidToken("malformed")
         if kind == _TICKET:
             return Ticket(room, int(generation), int(number), visitor, int(times[0]))
-        return Pass(room, int(generation), int(number), visitor, int(times[0]), int(times[1]))
+        return Pass(room, int(generation), int(number), visitor, *map(int, times))
 
     def _sign(self, kind: str, *fields: str | int) -> str:
         stated = ".".join((kind, _VERSION, self._newest, *map(str, fields)))

@@ -127,7 +127,8 @@ class Book:
         if known.generation == line.generation:
             line.hear(noted.heard, now_ms)
             for used in noted.used:
-                line.renew(used.number, used.admitted_ms, used.end_ms, now_ms)
+                end_ms = used.end_ms + max(0, line.stood_ms - used.stood_ms)
+                line.renew(used.number, used.admitted_ms, end_ms, now_ms)
             for number, by_ms in noted.extended:
                 line.extend(number, by_ms, now_ms)
             self._hear_origin(room, noted, now_ms)
@@ -223,22 +224,23 @@ class Book:
     def _open(self, room: Room, now_ms: int) -> Line:
         """Return a room's line: the one that was kept, or one that knows that it may have forgotten."""
         kept, noted = self._kept.get(room.name), self._noted.get(room.name)
-        if kept is not None:
-            line = lasting.restore(room, kept)
-            line.leader, line.leads_until_ms = "", 0
-            known = noted.issued if noted and noted.generation == line.generation else 0
-            if self._trusted and known <= line.issued:
-                _resume(line, max(0, now_ms - self._at_ms), now_ms)
-                return line
-            line.begin_series(known, now_ms, rests_until_ms=noted.rests_until_ms if noted else None)
-            return line
-        if noted is None and not self._assume_ran:
+        if kept is None and noted is None and not self._assume_ran:
             return Line(room, now_ms)
-        line = Line(room, now_ms, generation=noted.generation if noted else 1)
-        if noted is None:
-            line.begin_series(0, now_ms)
+        line = None if kept is None else lasting.restore(room, kept)
+        known, trusted = noted.issued if noted else 0, False
+        if line is None or (noted and noted.generation > line.generation):
+            # Where a reset was lost, what had been said to the room was not.
+            overrides = line.overrides if line else None
+            line = Line(room, now_ms, generation=noted.generation if noted else 1, overrides=overrides)
         else:
-            line.begin_series(noted.issued, now_ms, rests_until_ms=noted.rests_until_ms)
+            line.leader, line.leads_until_ms = "", 0
+            known = known if noted and noted.generation == line.generation else 0
+            trusted = self._trusted and known <= line.issued
+        if trusted:
+            _resume(line, max(0, now_ms - self._at_ms), now_ms)
+        else:
+            line.begin_series(known, now_ms, rests_until_ms=noted.rests_until_ms if noted else None)
+        line.configure(room, line.overrides, now_ms)  # the settings may hold the room now, or no longer
         return line
 
     def _meet(self, room: str, known: Known, now_ms: int) -> Line:
@@ -260,6 +262,7 @@ class Book:
         line = Line(old.configured, now_ms, generation=old.generation + 1, overrides=old.overrides)
         line.admissions = old.admissions
         line.assumed_until_ms = old.assumed_until_ms
+        line.still_since_ms = old.still_since_ms
         for name in ("leader", "term", "leads_until_ms", "calls", "admitted", "joined", "overtakings", "cap_exceeded"):
             setattr(line, name, getattr(old, name))
         if keep_inside:
