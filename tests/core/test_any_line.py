@@ -414,7 +414,8 @@ class AnyLine(RuleBasedStateMachine):
 
     def grant(self, number, end_ms):
         """Note an admission, and judge the windows that end with it."""
-        assert not (self.held_since_ms or self.said.closed)
+        assert not self.held_since_ms
+        assert not self.said.closed
         self.passes[number] = (end_ms, self.line.stood_ms)
         self.used.add(number)
         self.granted.append(self.now_ms)
