@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench faults clean
 
 help:
-	@echo "make demo    a shop, a crowd of 500, and the waiting room between them (DEMO_ARGS='--visitors 300')"
+	@echo "make demo    a shop, a crowd of 2,000, and the waiting room between them (DEMO_ARGS='--visitors 300')"
 	@echo "make test    everything that can fail, on real servers and real sockets"
+	@echo "make faults  200 processes killed at random, and everything else that may befall a house"
 	@echo "make check   format, lint, types and the floors of the house"
 	@echo "make bench   every figure, as ratios against a peer in the same run"
 	@echo "make clean   remove what the others made"
@@ -22,7 +23,7 @@ test: $(VENV)/test.stamp
 	$(PYTHON) tools/chromium.py
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
-	$(BIN)/python -m pytest --ignore=tests/core
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/core
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
@@ -34,9 +35,14 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+faults: $(VENV)/test.stamp
+	KILLS=200 $(BIN)/python -m pytest -q tests/faults
+
 bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/forward.py
 	$(BIN)/python bench/poll.py
+	$(BIN)/python bench/fairness.py
+	$(BIN)/python bench/memory.py
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

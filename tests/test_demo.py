@@ -82,7 +82,7 @@ PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run of 120 visitors for 20 units, whose logs were kept."""
     folder = tmp_path_factory.mktemp("demo")
-    arguments = ("--visitors", "120", "--stock", "20", "--exit-when-done", "--json", "--logs", str(folder / "logs"))
+    arguments = ("--visitors", "120", "--stock", "45", "--exit-when-done", "--json", "--logs", str(folder / "logs"))
     return Run(*said(start(*arguments, folder=folder, **PIPES)), folder / "logs")
 
 
@@ -94,7 +94,7 @@ def test_a_crowd_is_let_into_the_shop_in_order(run: Run) -> None:
     assert summary["ok"] is True
     assert summary["broken"] == []
     assert (summary["visitors"], summary["joined"]) == (120, 120)
-    assert (summary["sold"], summary["orders"], summary["stock"]) == (20, 20, 20)
+    assert (summary["sold"], summary["orders"], summary["stock"]) == (45, 45, 45)
     assert summary["overtakings"] == summary["places_lost"] == summary["numbers_twice"] == 0
     assert 0 < summary["most_active"] <= summary["most_held"] <= summary["cap"]
     assert 20 < summary["admitted"] < 80

@@ -26,6 +26,9 @@ CAP, PER_MINUTE, SESSION_S, CLAIM_S = 12, 6_000, 6, 3
 SEED = int(os.environ.get("SEED", "7"))
 """Of the crowd and of the kills; `SEED=8 pytest tests/faults` plays another."""
 
+KILLS = int(os.environ.get("KILLS", "10"))
+"""How many processes are killed at random at least; `make faults` says 200."""
+
 ROOM = {
     "always_queue": True,
     "total_active_users": CAP,
@@ -144,11 +147,20 @@ async def test_a_crash_at_any_step_loses_nothing(tmp_path, what):
     await asyncio.gather(*(crash(tmp_path / step, step) for step in steps))
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-async def test_kills_at_random_lose_nothing(tmp_path, workers):
-    """Twenty kills a minute and more, of workers and of the keeper, each at a random moment."""
+async def test_kills_at_random_lose_nothing(tmp_path):
+    """Twenty kills a minute and more, of workers and of the keeper, each at a random moment; crowd after crowd."""
     chance = random.Random(SEED)
-    trial = Trial(tmp_path, workers=workers, visitors=100)
+    killed = crowds = 0
+    while killed < KILLS:
+        folder = tmp_path / str(crowds)
+        folder.mkdir()
+        crowds += 1
+        killed += await kill_at_random(folder, chance, workers=2 + 2 * (crowds % 2))
+
+
+async def kill_at_random(folder, chance, *, workers):
+    """Play one crowd, and return how many processes were killed meanwhile."""
+    trial = Trial(folder, workers=workers, visitors=60)
 
     async def kill(trial):
         while True:
@@ -159,8 +171,8 @@ async def test_kills_at_random_lose_nothing(tmp_path, workers):
 
     await trial.play(kill)
     verdict = trial.judge()
-    assert len(trial.killed_s) >= 5
-    assert verdict.admitted >= 30
+    assert verdict.admitted >= 15
+    return len(trial.killed_s)
 
 
 async def test_the_supervisor_killed_and_started_again_loses_nothing(tmp_path):
@@ -203,7 +215,7 @@ async def test_a_worker_stopped_for_long_changes_nothing_when_it_goes_on(tmp_pat
 
 async def test_the_caps_hold_by_the_times_the_shop_was_told(tmp_path):
     """P3 from `Waitroom-Admitted-At` alone: with a tight minute, kills in between, and everyone claiming at once."""
-    trial = Trial(tmp_path, visitors=80, room={"new_users_per_minute": 120})
+    trial = Trial(tmp_path, visitors=40, room={"new_users_per_minute": 120})
 
     async def kill(trial):
         for role in ("keeper", "worker", "keeper"):
