@@ -1,13 +1,14 @@
-"""Lets tests below this folder import the support files beside it, and runs those of the data path on both event loops.
+"""What many tests share: the support files beside this one, a shop that remembers, and both event loops.
 
-uvloop is what production runs on; the standard loop's transports differ from it in details (when they report an end,
-when they write), and the data path may rely on neither.
+Those of the data path run on both: uvloop is what production runs on; the standard loop's transports differ from it in
+details (when they report an end, when they write), and the data path may rely on neither.
 """
 
 import asyncio
 
 import pytest
 import uvloop
+from house import RecordingOrigin
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -16,3 +17,12 @@ def pytest_asyncio_loop_factories(config, item):
     if item.path.name.startswith(("test_wire", "test_upstream")):
         return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture
+def origin():
+    """An origin that remembers every request."""
+    recording = RecordingOrigin()
+    recording.start()
+    yield recording
+    recording.stop()

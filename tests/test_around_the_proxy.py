@@ -51,15 +51,6 @@ def key_beforehand(folder: Path) -> str:
     return key_of(House(folder, SimpleNamespace(port=1), {}, {}))
 
 
-@pytest.fixture
-def origin() -> Iterator[RecordingOrigin]:
-    """An origin that remembers every request."""
-    recording = RecordingOrigin()
-    recording.start()
-    yield recording
-    recording.stop()
-
-
 # --- what the shop gets ---------------------------------------------------------------------------------------------
 
 

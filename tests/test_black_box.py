@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def origin() -> Iterator[RecordingOrigin]:
-    """An origin that remembers every request."""
-    recording = RecordingOrigin()
-    recording.start()
-    yield recording
-    recording.stop()
-
-
-@pytest.fixture
 def house(tmp_path: Path, origin: RecordingOrigin) -> Iterator[House]:
     """A room with two slots where everyone passes through the line."""
     with running(tmp_path, origin, {"always_queue": True}) as started:

@@ -13,20 +13,10 @@ import pytest
 from house import RecordingOrigin, Visitor, processes, running, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ROOM = {"always_queue": True, "total_active_users": 1}
 SQLITE = {"store": "sqlite:///record.db", "workers": 2}
-
-
-@pytest.fixture
-def origin() -> Iterator[RecordingOrigin]:
-    """A shop."""
-    shop = RecordingOrigin()
-    shop.start()
-    yield shop
-    shop.stop()
 
 
 def populate(house):

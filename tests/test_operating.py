@@ -10,19 +10,10 @@ import time
 import httpx
 import pytest
 import yaml
-from house import RecordingOrigin, Visitor, free_port, running, until
+from house import Visitor, free_port, running, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from waitroom.cli import main
-
-
-@pytest.fixture
-def origin():
-    """A shop."""
-    recording = RecordingOrigin()
-    recording.start()
-    yield recording
-    recording.stop()
 
 
 @pytest.fixture

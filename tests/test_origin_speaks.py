@@ -10,21 +10,11 @@ import pytest
 from house import RecordingOrigin, Visitor, running, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 SQLITE = {"store": "sqlite:///record.db", "workers": 2}
 WITHIN_S = 0.9
 """Two ticks, one to bring it and one to hear of it, and what a busy machine adds."""
-
-
-@pytest.fixture
-def origin() -> Iterator[RecordingOrigin]:
-    """A shop."""
-    shop = RecordingOrigin()
-    shop.start()
-    yield shop
-    shop.stop()
 
 
 def says(origin: RecordingOrigin, *headers: str) -> None:

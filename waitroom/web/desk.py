@@ -274,18 +274,23 @@ class Desk:
     async def _admit(self, visit: Visit, decision: Admit) -> Verdict:
         """Trade the ticket for a pass, and forward the very request that brought it."""
         ticket, service = decision.ticket, visit.service
-        try:
-            claimed = await service.claim(ticket)
-        except StoreAway as error:
-            self._note("store-away", service.room.name, visit.client, why=str(error))
-            claimed = service.unclaimed(ticket)
-        reach("claim-answered")
+        claimed = await self._claim(visit, ticket)
         if claimed.end_ms:
             return self._let_in(visit, service.claimed_pass(ticket, claimed))
         if claimed.gone:
             verdict = self._join(visit, form=decision.form)
             return verdict if isinstance(verdict, Reply | Relay) else await verdict
         return self._waiting(visit, self._not_yet(visit, ticket, claimed, whole=True), [], form=decision.form)
+
+    async def _claim(self, visit: Visit, ticket: Ticket) -> Claimed:
+        """Return what a claim comes to; while the store is away, nothing yet."""
+        try:
+            claimed = await visit.service.claim(ticket)
+        except StoreAway as error:
+            self._note("store-away", visit.service.room.name, visit.client, why=str(error))
+            claimed = visit.service.unclaimed(ticket)
+        reach("claim-answered")
+        return claimed
 
     def _let_in(self, visit: Visit, entry_pass: Pass) -> Relay:
         """Forward the request that brought a place, or found none needed, and give the pass with its answer."""
@@ -436,12 +441,7 @@ class Desk:
         told = service.told(visit.carried)
         if told.state is VisitorState.WAITING:
             return answers.told_json(service, told, {}, [])
-        try:
-            claimed = await service.claim(ticket)
-        except StoreAway as error:
-            self._note("store-away", service.room.name, visit.client, why=str(error))
-            claimed = service.unclaimed(ticket)
-        reach("claim-answered")
+        claimed = await self._claim(visit, ticket)
         if claimed.gone:
             return answers.told_json(service, Told(VisitorState.NONE), {}, [])
         if not claimed.end_ms:
