@@ -1,5 +1,6 @@
 # The proxy alone: `docker run -v $PWD/config:/config -p 8080:8080 waitroom serve --config /config/waitroom.yaml`.
-# In the configuration listen on 0.0.0.0, and keep secret_keys_file on a volume: new keys would lose every place.
+# In the configuration listen on 0.0.0.0. Keys and record stand in /config/var unless it says otherwise: keep that on a
+# volume that the user below may write, for new keys would lose every place.
 FROM python:3.11-slim AS build
 WORKDIR /src
 COPY . .

@@ -381,7 +381,8 @@ def _table(verdict: Verdict, seconds: float) -> str:
             word = f"\x1b[{32 if finding.kept else 31}m{word}\x1b[0m"
         lines.append(f"{finding.promise:<{wide}}  {finding.seen:<{wider}}  {word}")
     said = "Every promise was kept" if verdict.ok else "Not every promise was kept"
-    unanswered = f" {verdict.unanswered} requests were never answered." if verdict.unanswered else ""
+    of_them = "1 request was" if verdict.unanswered == 1 else f"{verdict.unanswered} requests were"
+    unanswered = f" {of_them} never answered." if verdict.unanswered else ""
     lines += [
         rule,
         f"{verdict.visitors} visitors, {verdict.admitted} admitted, {seconds:.0f} s. {said}.{unanswered}",
