@@ -126,7 +126,7 @@ def test_a_new_key_loses_no_place_and_signs_from_the_next_start(tmp_path: Path, 
         house.start()
         assert inside.is_in(), "a pass of the old key is worth nothing"
         assert waiting.me()["number"] == 2, "the place was lost"
-        assert old in waiting.token()
+        assert new in waiting.token(), "a ticket of the old key is signed anew"
         later = Visitor(house)
         later.event()
         assert new in later.token()
