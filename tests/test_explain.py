@@ -7,16 +7,17 @@ import json
 import re
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from house import House, RecordingOrigin, running, until
 
 from waitroom.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 TARGET_BYTES_MAX = 8 * 1024
 HEADER_BYTES_MAX = 32 * 1024
@@ -362,3 +363,21 @@ def test_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert {case.decision for case in CORPUS.values()} <= set(out.split())
     assert "a fragment is left out" in out
+
+
+def test_the_documented_answer_is_a_real_one(explain: Callable[..., Run], tmp_path: Path) -> None:
+    """What ``docs/OPERATIONS.md`` shows is what the command prints."""
+    text = (Path(__file__).parent.parent / "docs" / "OPERATIONS.md").read_text()
+    shown = re.search(r"\$ waitroom explain .*\n    .*\n((?:.*\n)+?)```", text)
+    assert shown is not None
+    launch = {
+        "name": "launch",
+        "admission": "fixed",
+        "match": [{"path": "/event/"}],
+        "bypass": [{"path": "/event/assets/"}],
+    }
+    path = tmp_path / "waitroom.yaml"
+    sites = [{"hosts": ["shop.example"], "origin": "http://127.0.0.1:8000"}]
+    path.write_text(yaml.safe_dump({"sites": sites, "trusted_proxies": ["10.0.0.0/8"], "rooms": [launch]}))
+    words = ["http://shop.example/event/assets/..%2forder", "--peer", "10.0.0.7", "-H", "X-Forwarded-For: 203.0.113.9"]
+    assert explain(*words, config=path) == (0, shown[1], "")
