@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``schema``, ``status``, ``room``, ``keys``, ``demo``.
+"""The commands: ``waitroom serve``, ``check``, ``schema``, ``explain``, ``status``, ``room``, ``keys``, ``demo``.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from waitroom import config, crashing, keys, logs
 from waitroom.channel import Orders
-from waitroom.commands import operating
+from waitroom.commands import explain, operating
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.sockets import listen
@@ -36,6 +36,7 @@ examples:
   waitroom demo                                 a shop, a crowd of 2,000, and the waiting room between them
   waitroom check config/waitroom.yaml           every mistake of a configuration at once
   waitroom serve --config config/waitroom.yaml  the proxy
+  waitroom explain --config FILE URL            which room a request meets, by which rule, and which shop gets it
   waitroom status --watch                       who waits, who is inside, and why it is not faster
   waitroom room launch hold                     nobody goes in for now
   waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     schema.set_defaults(run=_schema)
 
+    explain.add_to(commands)
     operating.add_to(commands)
     _add_keys(commands)
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from waitroom.core import routing
-from waitroom.core.routing import ORDINARY, OwnKind, OwnPath, Readings, Route, Router, own_path, readings
+from waitroom.core.routing import ORDINARY, Doubt, OwnKind, OwnPath, Readings, Route, Router, Why, own_path, readings
 from waitroom.model import PathRule, Room
 
 
@@ -539,6 +539,41 @@ def test_a_bypass_holds_only_if_every_reading_agrees(method: str, target: bytes)
 def test_a_bypass_speaks_about_its_own_host() -> None:
     """A bypass for one host lets nobody around on another."""
     assert not BYPASS.route("b.example", b"/event/ping?key=s e", "GET").bypassed
+
+
+@pytest.mark.parametrize(
+    ("host", "method", "target", "doubt"),
+    [
+        ("a.example", "GET", b"/event/assets/x", None),
+        ("a.example", "GET", b"/event/assets/..%2fx", Doubt("*/event/assets/", Why.READING, b"/event/x")),
+        ("a.example", "GET", b"/event/Assets/x", Doubt("*/event/assets/", Why.READING, b"/event/Assets/x")),
+        ("a.example", "GET", b"/event/assets/%C3\xa9", Doubt("*/event/assets/", Why.NOT_UNDERSTOOD)),
+        ("a.example", "GET", b"/event/pay/callback", Doubt("POST */event/pay/callback", Why.METHOD)),
+        ("b.example", "GET", b"/event/ping?key=s e", Doubt("a.example/event/ping?key=s e", Why.HOST)),
+        ("a.example", "GET", b"/event/ping?key=other", Doubt("a.example/event/ping?key=s e", Why.QUERY)),
+    ],
+)
+def test_a_bypass_that_almost_holds_says_why_not(host: str, method: str, target: bytes, doubt: Doubt | None) -> None:
+    """Only bypasses that name some reading of the target come into question, and only those of the room."""
+    seen = readings(target)
+
+    assert BYPASS.doubts("launch", host, method, seen) == (() if doubt is None else (doubt,))
+    assert BYPASS.doubts("other", host, method, seen) == ()
+    assert BYPASS.route(host, target, method, seen).bypassed is (doubt is None)
+
+
+def test_every_reading_names_the_rooms_it_is_in() -> None:
+    """By each reading, the first rule of every room that covers it, in the order of the configuration."""
+    router = Router([room("vip", PathRule(path="/event/vip/")), room("event")])
+    seen = readings(b"/event/vip/..%2fx")
+
+    covering = router.covering("h", "GET", seen)
+
+    assert [path for path, _ in covering] == list(seen.paths)
+    rules = {path: [route.rule for route in routes] for path, routes in covering}
+    assert rules[b"/event/vip/..%2fx"] == ["*/event/vip/", "*/event/"]
+    assert rules[b"/event/x"] == ["*/event/"]
+    assert router.covering("h", "GET", readings(b"/x")) == ((b"/x", ()),)
 
 
 def test_the_first_room_in_the_configuration_has_the_request() -> None:

@@ -74,6 +74,25 @@ class Route:
     reading: bytes = b""
 
 
+class Why(StrEnum):
+    """Why a bypass does not hold."""
+
+    HOST = "host"
+    METHOD = "method"
+    NOT_UNDERSTOOD = "not-understood"
+    READING = "reading"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why the bypass ``rule`` does not hold for a request; ``reading`` is the first that is not what it names."""
+
+    rule: str
+    why: Why
+    reading: bytes = b""
+
+
 ORDINARY = Route()
 """The route of a request that no room covers."""
 
@@ -484,11 +503,18 @@ class _Rule:
             any(name == wanted and _same_value(value, right) for name, value in pairs) for wanted, right in self._query
         )
 
-    def surely_bypasses(self, seen: Readings, method: str) -> bool:
-        """Tell whether every reading is what the bypass names, and the method exactly its own."""
-        if not seen.understood or (self._method is not None and self._method != method):
-            return False
-        return all(self.is_verbatim(path) for path in seen.paths) and self._surely_asks(seen.queries)
+    def doubt(self, host: str, seen: Readings, method: str) -> Doubt | None:
+        """Return why this bypass does not hold; None when every reading is what it names, and the method its own."""
+        if not self.at(host):
+            return Doubt(self.text, Why.HOST)
+        if not seen.understood:
+            return Doubt(self.text, Why.NOT_UNDERSTOOD)
+        if self._method is not None and self._method != method:
+            return Doubt(self.text, Why.METHOD)
+        other = next((path for path in seen.paths if not self.is_verbatim(path)), None)
+        if other is not None:
+            return Doubt(self.text, Why.READING, other)
+        return None if self._surely_asks(seen.queries) else Doubt(self.text, Why.QUERY)
 
     def _surely_asks(self, queries: Sequence[bytes]) -> bool:
         if not self._query:
@@ -561,12 +587,43 @@ class Router:
             route = _cover(room, rules, host=host, method=method, seen=seen, folded=folded)
             if route is None:
                 continue
-            around = next((rule for rule in bypasses if rule.at(host) and rule.surely_bypasses(seen, method)), None)
+            around = next((rule for rule in bypasses if rule.doubt(host, seen, method) is None), None)
             if around is None:
                 return route
             if bypassed is ORDINARY:
                 bypassed = Route(room, around.text, bypassed=True, reading=seen.paths[0])
         return bypassed
+
+    def covering(self, host: str, method: str, seen: Readings) -> tuple[tuple[bytes, tuple[Route, ...]], ...]:
+        """Return every reading, and the route into each room that covers it by this reading: for people.
+
+        A bypass is not looked at here. Of a room the first rule counts.
+        """
+        host = _host(host)
+        return tuple(
+            (
+                path,
+                tuple(
+                    route
+                    for room, rules, _ in self._rooms
+                    if (route := _cover(room, rules, host=host, method=method, seen=seen, folded=(_fold(path),)))
+                ),
+            )
+            for path in seen.paths
+        )
+
+    def doubts(self, room: str, host: str, method: str, seen: Readings) -> tuple[Doubt, ...]:
+        """Return the bypasses of a room that name some reading of the target and yet do not hold: for people."""
+        host = _host(host)
+        folded = tuple(map(_fold, seen.paths))
+        near = (
+            rule
+            for one, _, bypasses in self._rooms
+            if one.name == room
+            for rule in bypasses
+            if any(map(rule.covers, folded))
+        )
+        return tuple(doubt for rule in near if (doubt := rule.doubt(host, seen, method)))
 
     def _at(self, folded: bytes) -> Iterable[int]:
         """Yield the rooms with a rule that starts as this reading does: it must end where a segment ends."""

@@ -1,9 +1,10 @@
 """The desk: one request's way from the wire to a verdict.
 
-In this order: a host that no site names is refused; a path of ours is answered; a request that no room covers goes to
-the origin at once; for the others the tokens are read, the gate decides, and its decision is carried out. Only a join,
-a claim, a leave and an ended pass await anything (the store); everything else is answered before the wire's callback
-returns. When the store does not answer, whoever needed it is told to come back in a moment, and keeps what they have.
+``web/ways.py`` says which way it goes. A host that no site names is refused; a path of ours is answered; a request that
+no room covers goes to the origin at once; for the others the tokens are read, the gate decides, and its decision is
+carried out. Only a join, a claim, a leave and an ended pass await anything (the store); everything else is answered
+before the wire's callback returns. When the store does not answer, whoever needed it is told to come back in a moment,
+and keeps what they have.
 
 Nothing here knows how bytes are framed, and nothing here decides who may enter: that is ``web/wire.py`` and
 ``core/gate.py``.
@@ -20,14 +21,13 @@ from typing import TYPE_CHECKING, assert_never
 from waitroom.core import commands
 from waitroom.core import headers as policy
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
-from waitroom.core.routing import OwnKind, Router, own_path, readings
-from waitroom.core.sites import Sites
+from waitroom.core.routing import OwnKind
 from waitroom.crashing import reach
 from waitroom.errors import StoreAway
 from waitroom.model import Pass, RoomState, Ticket, VisitorState
 from waitroom.ports import Stock
 from waitroom.service import Carried, Told
-from waitroom.web import answers
+from waitroom.web import answers, framing, ways
 from waitroom.web.messages import Relay, Reply
 
 if TYPE_CHECKING:
@@ -47,13 +47,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("waitroom.desk")
 
-OWN = b"/.waitroom/"
 IDEMPOTENCY_KEY_CHARS_MAX = 200
 
 _SAFE = (b"GET", b"HEAD")
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS", b"TRACE")
 _POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.LEAVE)
-_HEALTH = (OwnKind.LIVE, OwnKind.READY)
 _REFUSED = {
     VisitorState.FULL: Refusal.FULL,
     VisitorState.REJECTED: Refusal.REJECTED,
@@ -99,38 +97,29 @@ class Desk:
         self._signer = signer
         self._clock = clock
         self._trusted = settings.trusted_proxies
-        self._sites = Sites(settings.sites, settings.origin)
-        self._room_origins = {room.name: room.origin for room in settings.rooms}
-        self._router = Router(settings.rooms)
+        self._ways = ways.Ways(settings)
         self._cookies = {room.name: answers.cookie_names(room) for room in settings.rooms}
         self._our_cookies: frozenset[bytes] = frozenset().union(*self._cookies.values())
 
     def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
         """Return what is to be done with ``request``."""
-        if self._sites.origin(request.host) is None:
-            return self._misdirected(request)
-        if request.target.startswith(OWN) and (own := own_path(request.target)) is not None:
-            return self._own(request, own)  # what every waiting visitor asks for needs no other readings
-        seen = readings(request.target)
-        own = own_path(request.target, seen)
-        if own is not None:
-            return self._own(request, own)
-        route = self._router.route(request.host, request.target, request.method.decode("ascii", "replace"), seen)
-        if route.room is None:
-            return self._relay(request)
-        if route.bypassed:
-            self._note("bypass", route.room.name)
-            return self._relay(request, route.room.name)
-        return self._enter(request, route)
-
-    def _misdirected(self, request: Request) -> Verdict | Awaitable[Verdict]:
-        """Refuse a host that no site names; but whether we are well may be asked by address, as load balancers do."""
-        own = own_path(request.target) if request.target.startswith(OWN) else None
-        if own is not None and own.kind in _HEALTH:
-            return self._own(request, own)
-        client, _ = policy.client_address(request.headers, request.peer, self._trusted)
-        self._note("misdirected", "", client, host=request.host)
-        return answers.text(421, "This host is not served here.")
+        way = self._ways.way(request)
+        match way:
+            case ways.Forward(route):
+                if route.room is None:
+                    return self._relay(request)
+                self._note("bypass", route.room.name)
+                return self._relay(request, route.room.name)
+            case ways.Ours(own):
+                return self._own(request, own)
+            case ways.Gate(route):
+                return self._enter(request, route)
+            case framing.Refusal():
+                client, _ = policy.client_address(request.headers, request.peer, self._trusted)
+                self._note(way.reason, "", client, host=request.host)
+                return answers.text(way.status, way.text)
+            case _:
+                assert_never(way)
 
     # -- requests to a room -------------------------------------------------------------------------------------
 
@@ -508,7 +497,7 @@ class Desk:
 
     def _origin(self, request: Request, room: str) -> Origin:
         """Return what is behind the room, or behind the site where the room has no origin of its own."""
-        address = self._room_origins.get(room) or self._sites.origin(request.host)
+        address = self._ways.origin(request.host, room)
         assert address is not None, "a host of no site is refused before anything else"
         return self._origins[address]
 

@@ -102,6 +102,20 @@ class _Reader:
         self.complete = True
 
 
+def take_head(data: bytes, limits: WireLimits, peer: str) -> tuple[Request | Refusal | None, bytes]:
+    """Take the head at the start of ``data``: what it states, or why it is refused, and the bytes that follow it.
+
+    None while it is not complete; the bytes are then those to keep. An empty line before a request is passed over.
+    """
+    if data[:2] == b"\r\n":
+        data = data[2:]
+    found = data.find(b"\r\n\r\n")
+    end = found + 4 if found >= 0 else len(data)
+    if found < 0 or end > limits.header_bytes:
+        return judge_partial(data[:end], limits) if data else None, data
+    return read_request(data[:end], limits, peer), data[end:]
+
+
 def read_request(head: bytes, limits: WireLimits, peer: str) -> Request | Refusal:
     """Return the request that ``head`` states, or why it is refused. ``head`` ends with its empty line."""
     line = _REQUEST_LINE.match(head)

@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 
 from waitroom.errors import StartError
 from waitroom.upstream.framing import Chunked, write_head
-from waitroom.web.framing import Refusal, judge_partial, read_request
+from waitroom.web.framing import Refusal, take_head
 from waitroom.web.passage import Passage
 
 if TYPE_CHECKING:
@@ -351,26 +351,18 @@ class Wire(asyncio.Protocol):
         began = bool(self._partial)
         if began:
             data = self._partial + data
-        if data[:2] == b"\r\n":
-            data = data[2:]
-        found = data.find(b"\r\n\r\n")
-        end = found + 4 if found >= 0 else len(data)
-        if found < 0 or end > limits.header_bytes:
-            refusal = judge_partial(data[:end], limits) if data else None
-            if refusal is not None:
-                self.refuse(refusal)
-                return b""
-            self._partial = data
-            if data and not began:
+        request, rest = take_head(data, limits, self._peer)
+        if request is None:
+            self._partial = rest
+            if rest and not began:
                 self.deadline = self._loop.time() + limits.header_timeout_s
             return b""
         self._partial = b""
-        request = read_request(data[:end], limits, self._peer)
         if isinstance(request, Refusal):
             self.refuse(request)
             return b""
         self._begin(request)
-        return data[end:]
+        return rest
 
     def _begin(self, request: Request) -> None:
         hall = self.hall
