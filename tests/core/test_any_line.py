@@ -23,6 +23,7 @@ from waitroom.core.queueing import (
     CALLED,
     CHUNK,
     GONE,
+    IDEMPOTENCY_MS,
     INSIDE,
     MISSES_MAX,
     NEW,
@@ -62,7 +63,11 @@ def observed(line, now_ms):
         "clocks": (line.stood_ms, line.still_since_ms, line.rests_until_ms, line.rolls_until_ms, line.asks_by_ms),
         "minute": line.admissions.in_minute(now_ms),
         "counted": (line.calls, line.admitted, line.joined, line.overtakings, line.cap_exceeded),
-        "repeats": line._repeats,
+        "repeats": {
+            key: (until_ms, joined.number, joined.visitor, joined.joined_ms, joined.ahead)
+            for key, (until_ms, joined) in line._repeats.items()
+            if until_ms > now_ms and line._at(joined.number) not in (NONE, GONE)
+        },
         "said": (line.overrides, line.room),
         "next": everybody_in_order(line, now_ms),
     }
@@ -98,9 +103,10 @@ class AnyLine(RuleBasedStateMachine):
         ticket_keep_s=st.sampled_from([60, 7200]),
         base=st.sampled_from([1, CHUNK - 3]),
         former=st.booleans(),
+        comes=st.lists(st.sampled_from(["in time", "late", "never"]), max_size=3),
     )
-    def begin(self, base, former, **drawn):
-        """Open a room with small limits; where it has a past, passes from then may be out."""
+    def begin(self, base, former, comes, **drawn):
+        """Open a room with small limits, for the first who come; where it has a past, passes from then may be out."""
         self.room = room(session_duration_s=10, **drawn)
         self.now_ms = START_MS
         self.line = Line(self.room, START_MS, base=base, assumed_until_ms=OLD_END_MS if base > 1 else 0)
@@ -121,8 +127,11 @@ class AnyLine(RuleBasedStateMachine):
         self.given = set(self.numbers)
         self.lost_ms = START_MS
         self.series = base
+        self.keys = {}
         self.copies = []
         self.go_on_with(self.line)
+        for come in comes:
+            self.a_busy_tick(3, come, kept=True)
 
     # -- visitors ------------------------------------------------------------------------------------------------
 
@@ -133,23 +142,21 @@ class AnyLine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 3), told_s=st.sampled_from([1, 5]))
     def join(self, count, told_s):
-        """Some join; no number is given twice, and what is shown first is what a worker shows."""
+        """Some join."""
         for joined in self.line.join([JoinRequest("a" * 16, told_s)] * count, self.now_ms):
-            if not joined.number:
-                assert self.room.max_waiting is not None or self.said.closed
-                continue
-            assert not self.said.closed
-            assert joined.number not in self.given
-            self.given.add(joined.number)
-            self.numbers.append(joined.number)
-            if joined.end_ms:
-                assert not self.said.sold_out
-                self.grant(joined.number, joined.end_ms)
-                self.judge_order(joined.number, among=lambda _: True)
-            else:
-                self.told_ms[joined.number] = self.now_ms + int(told_s * 1300 + 2000)
-                self.shown[joined.number] = max(joined.ahead, self.view.ahead(joined.number))
-                assert self.shown[joined.number] < len(self.given)
+            self.take(joined, told_s)
+
+    @rule(key=st.sampled_from("ab"))
+    def join_by_key(self, key):
+        """Somebody joins, perhaps again: within ten minutes the same key is the same place, whatever died meanwhile."""
+        number, until_ms = self.keys.get(key, (0, 0))
+        [joined] = self.line.join([JoinRequest("b" * 16, 5, key)], self.now_ms)
+        if self.now_ms < until_ms and self.line._at(number) not in (NONE, GONE):
+            assert joined.number == number
+            assert joined.end_ms == self.line.ends().get(number, 0)
+        else:
+            self.take(joined, 5)
+            self.keys[key] = (joined.number, self.now_ms + IDEMPOTENCY_MS if joined.number else 0)
 
     @precondition(lambda self: self.numbers)
     @rule(data=st.data(), told_s=st.sampled_from([1, 4, 20]), visible=st.booleans())
@@ -250,8 +257,8 @@ class AnyLine(RuleBasedStateMachine):
 
     # -- operators, the origin, and clocks that stand still -------------------------------------------------------
 
-    @rule(held=st.booleans())
-    def hold_or_open(self, held):
+    @rule(held=st.booleans(), then_s=st.sampled_from([0, 8, 40]))
+    def hold_or_open(self, held, then_s):
         """An operator holds the room, or lets it go on: turns and passes end later by what was held, and no other."""
         was_held_since_ms = self.held_since_ms
         still_ms = self.now_ms - was_held_since_ms if was_held_since_ms and not held else 0
@@ -260,13 +267,19 @@ class AnyLine(RuleBasedStateMachine):
         assert self.ends_later_by(0) == expected
         if held:
             assert self.held_since_ms == (was_held_since_ms or self.now_ms)
+        self.life_goes_on(self.now_ms + then_s * 1_000)
 
-    @rule(closed=st.sampled_from([False, False, True]), stock=st.sampled_from([None, 0, 5]))
-    def close_or_open(self, closed, stock):
+    @rule(
+        closed=st.sampled_from([False, False, True]),
+        stock=st.sampled_from([None, 0, 5]),
+        then_s=st.sampled_from([0, 8, 40]),
+    )
+    def close_or_open(self, closed, stock, then_s):
         """An operator closes the line or opens it again, the origin says what it has: nobody's times move."""
         expected = self.ends_later_by(0)
         self.say(closed=closed, stock=stock)
         assert self.ends_later_by(0) == expected
+        self.life_goes_on(self.now_ms + then_s * 1_000)
 
     @rule(ms=st.sampled_from([250, 3_001, 1_000_000]), rolls=st.booleans())
     def the_store_is_away(self, ms, rolls):
@@ -331,20 +344,23 @@ class AnyLine(RuleBasedStateMachine):
         self.shown.clear()
         self.lost_ms = self.now_ms
         self.series, self.serving = line.base, line.serving
+        self.keys = {key: (joined.number, until_ms) for key, (until_ms, joined) in line._repeats.items()}
         self.go_on_with(line)
         if rolled:
             self.life_goes_on(line.rests_until_ms)
 
     def life_goes_on(self, until_ms):
-        """Let everybody ask and use their passes, and let half of the called come."""
+        """Let everybody ask and use their passes, and let half of the called come; all of it is kept."""
         while self.now_ms < until_ms:
             self.everybody_asks(20)
             for number in sorted(self.passes):
                 self.use(number)
             self.tick(3)
+            self.keep(merged=False)
             self.time_passes(4_000)
             for number in sorted(self.line._turns)[::2]:
                 self.come(number)
+                self.keep(merged=False)
 
     def go_on_with(self, line):
         """Play on with a restored line, and a record that begins anew."""
@@ -403,6 +419,24 @@ class AnyLine(RuleBasedStateMachine):
         claimed = self.line.claim(number, self.now_ms, self.now_ms + 2_000)
         if claimed.end_ms:
             self.grant(number, claimed.end_ms)
+
+    def take(self, joined, told_s):
+        """Note a new place, or an admission; no number is given twice, and what is shown is what a worker shows."""
+        if not joined.number:
+            assert self.room.max_waiting is not None or self.said.closed
+            return
+        assert not self.said.closed
+        assert joined.number not in self.given
+        self.given.add(joined.number)
+        self.numbers.append(joined.number)
+        if joined.end_ms:
+            assert not self.said.sold_out
+            self.grant(joined.number, joined.end_ms)
+            self.judge_order(joined.number, among=lambda _: True)
+        else:
+            self.told_ms[joined.number] = self.now_ms + int(told_s * 1300 + 2000)
+            self.shown[joined.number] = max(joined.ahead, self.view.ahead(joined.number))
+            assert self.shown[joined.number] < len(self.given)
 
     def tell(self, number, until_ms):
         """Note until when somebody may be silent; who has no place any more has used it, or was silent for long."""
