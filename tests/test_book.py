@@ -130,8 +130,8 @@ def test_a_generation_that_the_note_knows_is_not_gone_behind(tmp_path):
     assert joined.number > 7
 
 
-def test_a_record_that_is_not_the_last_word_gives_nothing_to_whom_it_called(tmp_path):
-    """An older copy has a turn open that was somebody else's slot since: until the roll is over, nobody gets in."""
+def test_a_record_that_is_not_the_last_word_gives_nothing_to_whom_it_called():
+    """An older copy has a turn open whose slot may be somebody else's since: until the roll is over nobody gets in."""
     played = Played()
     [joined] = played.book.join("launch", played.known, [JoinRequest("a" * 16, 2.0)], played.now_ms)
     assert list(played.tick(joined.number).called) == [1]

@@ -424,7 +424,7 @@ async def test_the_first_half_of_a_session_costs_the_store_nothing(served):
 
 
 async def test_sessions_slide_after_a_hold_as_before_it(served):
-    """Held for an hour: a pass given after it, also before this worker knew, has its own end and slides."""
+    """Held for an hour: a pass given after it, also before this worker knew of its end, slides when it is due."""
     await served.store.operate("launch", {"queue_all": True}, "someone")
     ticket = await served.ticket()
     await served.tick(3_600)

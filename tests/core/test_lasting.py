@@ -77,6 +77,44 @@ def test_pieces_kept_at_different_moments_agree(ledger):
         assert shape(ledger.restored(line.configured), now_ms) == shape(line, now_ms)
 
 
+def test_what_was_kept_whole_overrules_the_journal_before_it(ledger):
+    """A crowd that falls silent together changes its chunk and no number by itself: the journal has it waiting."""
+    line = Line(room(), START_MS)
+    lasting.watch(line)
+    line.join([JoinRequest("a" * 16, 2.0)] * 5, START_MS)
+    ledger.keep(line)
+    now_ms = START_MS + 60_000
+    line.call(9, now_ms)
+    ledger.keep(line)
+    restored = ledger.restored(line.configured)
+    assert ledger.journal
+    assert (restored.present, restored.serving) == (line.present, line.serving) == (0, 5)
+    assert shape(restored, now_ms) == shape(line, now_ms)
+
+
+def test_ends_that_moved_are_kept(ledger):
+    """An offer that goes on because the second is spent, a pass that slid, a session made longer."""
+    line = Line(room(new_users_per_minute=120, claim_within_s=20, session_duration_s=60), START_MS)
+    lasting.watch(line)
+    line.join([JoinRequest("a" * 16, 2.0)] * 3, START_MS)
+    line.hear([Heard(number, START_MS + 2_000) for number in (1, 2, 3)], START_MS)
+    line.call(3, START_MS)
+    now_ms = START_MS + 19_000
+    assert [bool(line.claim(number, now_ms, now_ms).end_ms) for number in (1, 2)] == [True, True]
+    moves = [
+        lambda: line.claim(3, now_ms, now_ms),
+        lambda: line.renew(1, now_ms, now_ms + 60_000, now_ms + 40_000),
+        lambda: line.extend(2, 10_000, now_ms + 40_000),
+    ]
+    for move in moves:
+        ledger.keep(line)
+        before = (line._turns.copy(), line.ends())
+        move()
+        ledger.keep(line)
+        restored = ledger.restored(line.configured)
+        assert (restored._turns, restored.ends()) == (line._turns, line.ends()) != before
+
+
 def test_the_order_goes_on_where_it_was(ledger):
     """Returners first, the smallest number first; then on from serving, past the absent."""
     line = busy()
@@ -160,6 +198,7 @@ def test_what_was_said_and_the_last_minute_are_kept(ledger):
     line.configure(line.configured, said, START_MS + 9_000)
     line.former = {(1, 77): START_MS + 50_000}
     line.lead("one", START_MS)
+    ledger.keep(line)
     line.begin_series(500, START_MS + 9_000)
     ledger.keep(line)
     restored = ledger.restored(line.configured)
@@ -168,6 +207,7 @@ def test_what_was_said_and_the_last_minute_are_kept(ledger):
     assert (restored.former, restored.term, restored.earlier) == (line.former, line.term, line.earlier)
     assert restored.admissions.in_minute(START_MS + 9_000) == line.admissions.in_minute(START_MS + 9_000) == 1
     assert restored.rests_until_ms == line.rests_until_ms
+    assert restored._chunks[0].due == line._chunks[0].due
 
 
 def test_the_second_is_kept_on_the_safe_side(ledger):

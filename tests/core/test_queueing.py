@@ -37,6 +37,7 @@ class Played:
 
     def __init__(self, room, **record):
         self.now_ms = START_MS
+        self.room = room
         self.line = Line(room, START_MS, **record)
 
     def join(self, count=1, told_s=2.0, key=None):
@@ -1101,6 +1102,20 @@ def test_a_record_that_lost_something_trusts_no_turn():
     assert played.call() == [1]
 
 
+def test_while_the_roll_is_called_nobody_is_passed_over():
+    """They may have asked while nobody could hear them: serving waits until everybody had the time to ask again."""
+    played = Played(room(session_duration_s=100))
+    played.present(2, told_s=10)
+    played.line.begin_series(9, played.now_ms)
+    played.after(99)
+    played.call()
+    assert (played.stands(1, 2), played.line.serving) == ([WAITING, WAITING], 0)
+    played.hear(2, told_s=10)
+    played.after(1)
+    assert played.call() == [2]
+    assert played.stands(1) == [SILENT]
+
+
 def test_a_record_that_lost_something_ends_no_slot_by_the_end_it_knows():
     """The pass may have been renewed since: whoever uses it goes on, and counts."""
     played = inside(total_active_users=1)
@@ -1174,6 +1189,39 @@ def test_a_newcomer_of_a_new_series_is_told_only_of_people():
 
 
 # -- what the origin and the operator say ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [Overrides(closed=True), Overrides(final=True)])
+def test_a_line_that_ended_gives_nothing_and_forgets_nobody(said):
+    """No number, no call, no slot, not even for a turn; opened again it goes on where it was."""
+    played = Played(room(total_active_users=2))
+    played.present(2)
+    assert played.call(1) == [1]
+    played.line.configure(played.room, said, played.now_ms)
+    assert played.join() == [0]
+    assert played.call() == []
+    assert (played.claim(1).end_ms, played.claim(1).called) == (0, True)
+    played.line.configure(played.room, Overrides(), played.now_ms)
+    assert played.call() == [2]
+    assert played.claim(1).end_ms
+    assert played.join() == [3]
+
+
+def test_sold_out_for_now_only_whom_it_called_gets_in():
+    """Whoever has a turn may take it; nobody else is called or goes straight in, and every place is kept."""
+    played = Played(room(total_active_users=2, always_queue=False))
+    played.line.configure(played.room, Overrides(stock=0), played.now_ms)
+    assert played.join() == [1]
+    assert played.stands(1) == [NEW]
+    played.line.configure(played.room, Overrides(stock=1), played.now_ms)
+    played.hear(1)
+    assert played.call() == [1]
+    played.line.configure(played.room, Overrides(stock=0), played.now_ms)
+    played.present(1)
+    assert played.call() == []
+    assert played.claim(1).end_ms
+    assert not played.claim(2).end_ms
+    assert played.line.state(played.now_ms) is RoomState.SOLD_OUT
 
 
 def test_a_session_is_extended_within_its_limit():
