@@ -24,6 +24,8 @@ CAPS = CROWDS + "test_neither_cap_is_ever_exceeded"
 ORDER = CROWDS + "test_nobody_is_called_before_somebody_present_and_before_them"
 KILLED = CROWDS + "test_a_killed_process_costs_nobody_the_place"
 LINE = "tests/core/test_queueing.py::"
+LASTING = "tests/core/test_lasting.py::"
+STORE = "tests/test_store_contract.py::"
 RELOAD = "tests/faults/test_reload.py::"
 SUPERVISOR = "tests/test_supervisor.py::"
 
@@ -115,28 +117,28 @@ BREAKS = [
         "store/book.py",
         "known.number > line.issued",
         "known.number > 2**60",
-        "tests/test_store_contract.py::test_a_number_that_a_worker_saw_signed_is_never_given_again[memory]",
+        STORE + "test_a_number_that_a_worker_saw_signed_is_never_given_again[memory]",
     ),
     Break(
         "P1 whoever believes to lead may call",
         "store/book.py",
         "fenced = not term or",
         "fenced = False and",
-        "tests/test_store_contract.py::test_a_worker_that_slept_through_its_lease_changes_nothing[memory]",
+        STORE + "test_a_worker_that_slept_through_its_lease_changes_nothing[memory]",
     ),
     Break(
         "P5 time in which nobody could be heard counts against everyone",
         "core/queueing.py",
         "            self._born_ms += still_ms\n",
         "",
-        "tests/core/test_queueing.py::test_time_in_which_nobody_could_be_heard_makes_nobody_silent",
+        LINE + "test_time_in_which_nobody_could_be_heard_makes_nobody_silent",
     ),
     Break(
         "P5 a held room's passes run out",
         "core/queueing.py",
         "            slot.end_ms += still_ms\n",
         "            slot.end_ms += 0\n",
-        "tests/core/test_queueing.py::test_a_held_room_moves_every_end_by_what_it_stood",
+        LINE + "test_a_held_room_moves_every_end_by_what_it_stood",
     ),
     Break(
         "P2 a record of another machine is believed",
@@ -150,7 +152,7 @@ BREAKS = [
         "core/lasting.py",
         "if stamp <= stamps.get(chunk_id, -1):",
         "if stamp <= -1:",
-        "tests/core/test_lasting.py::test_a_forgotten_chunk_stays_forgotten",
+        LASTING + "test_a_forgotten_chunk_stays_forgotten",
     ),
     Break(
         "P2 an answer is given before it is kept",
@@ -256,6 +258,76 @@ BREAKS = [
         'salt=f"waitroom.{kind}.{_VERSION}"',
         'salt=f"waitroom.{_VERSION}"',
         "tests/core/test_tokens.py::test_each_kind_is_signed_with_a_key_of_its_own",
+    ),
+    Break(
+        "P1 whoever asks leads",
+        "core/queueing.py",
+        "            if now_ms < self.leads_until_ms:\n                return 0\n",
+        "",
+        LINE + "test_one_leads_at_a_time_and_terms_only_grow",
+    ),
+    Break(
+        "P1 who slept through the lease goes on as if leading",
+        "store/book.py",
+        "not term or lead.term not in (0, term) or",
+        "not term or",
+        STORE + "test_a_worker_whose_lease_ran_out_leads_anew_before_it_calls[memory]",
+    ),
+    Break(
+        "P1 a leader calls from where serving was",
+        "store/book.py",
+        " or lead.serving != line.serving",
+        "",
+        STORE + "test_a_call_from_another_serving_than_the_records_is_refused[memory]",
+    ),
+    Break(
+        "P3 a turn in an older copy still lets in",
+        "core/queueing.py",
+        "for number in [*self._turns, *(",
+        "for number in [*(",
+        LINE + "test_a_record_that_lost_something_trusts_no_turn",
+    ),
+    Break(
+        "P3 a hold does not move the end of what may be out",
+        "core/queueing.py",
+        "        self.assumed_until_ms += still_ms",
+        "        self.assumed_until_ms += 0",
+        LINE + "test_what_may_be_out_after_a_loss_is_out_for_longer_by_what_the_clock_stood[False]",
+    ),
+    Break(
+        "P3 the last second is forgotten with the process",
+        "core/inlet.py",
+        "self._recent.extend([(bucket + 1) * BUCKET_MS] * count)",
+        "pass",
+        LASTING + "test_the_second_is_kept_on_the_safe_side",
+    ),
+    Break(
+        "P3 a freed slot stays in the record",
+        "core/lasting.py",
+        "            found.freed.append(number)",
+        "            pass",
+        LASTING + "test_pieces_kept_at_different_moments_agree",
+    ),
+    Break(
+        "P5 a hold eats up turns",
+        "core/queueing.py",
+        "self._turns = {number: end_ms + still_ms for",
+        "self._turns = {number: end_ms for",
+        LINE + "test_a_held_room_moves_every_end_by_what_it_stood",
+    ),
+    Break(
+        "P5 a pass does not say what the clock had stood",
+        "core/tokens.py",
+        "            entry_pass.stood_ms,",
+        "            0,",
+        "tests/core/test_tokens.py::test_what_was_signed_is_what_is_read",
+    ),
+    Break(
+        "P10 whoever came back counts for everyone after a restart",
+        "core/lasting.py",
+        "line._late[number] = line.issued",
+        "line._late[number] = 0",
+        LASTING + "test_ahead_never_rises_by_a_restore",
     ),
     Break(
         "a stop closes who is between two requests",
