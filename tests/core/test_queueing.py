@@ -1280,15 +1280,3 @@ def test_asking_while_inside_changes_nothing():
     played.admit(1)
     played.hear(1)
     assert played.stands(1) == [INSIDE]
-
-
-def test_what_is_assumed_to_be_inside_stays_so_much_longer_as_the_clock_stood():
-    """Passes that this record lost end later too, by the hold; until then their slots are nobody's to give."""
-    played = Played(room(), base=1_000_000, assumed_until_ms=START_MS + 10_000)
-    played.line.stand(5_000)
-    played.join(told_s=1_000)
-    played.hear(1_000_000, told_s=1_000)
-    played.after(14.9)
-    assert played.call() == []
-    played.after(0.1)
-    assert played.call() == [1_000_000]
