@@ -46,7 +46,8 @@ class Noted:
 
     ``heard``: who asked for themselves; ``used``: passes used late enough to slide; ``extended``: numbers and
     milliseconds that the origin adds to their sessions; ``stock``: the origin's last word on it; ``ended``: why the
-    origin ended the line, ``sold-out`` or ``close``.
+    origin ended the line, ``sold-out`` or ``close``. All of it is of one ``generation``, 0 for the one its caller
+    knows: the same number is somebody else's in the next.
     """
 
     heard: Sequence[Heard] = ()
@@ -54,6 +55,7 @@ class Noted:
     extended: Sequence[tuple[int, int]] = ()
     stock: Stock | None = None
     ended: str | None = None
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
