@@ -391,7 +391,7 @@ async def test_what_was_noted_and_not_taken_is_kept_and_the_newer_wins(served):
     assert by_number[1].silent_until_ms > served.service.now_ms()
     assert by_number[2] == Heard(2, 7, visible=False)
     assert noted.used == [old_pass]
-    assert served.service.take_noted() == Noted([], [], generation=1)
+    assert served.service.take_noted() == Noted([], [], generation=1, extended_before=0)
 
 
 # -- sliding passes ----------------------------------------------------------------------------------------------------
@@ -471,6 +471,28 @@ async def test_a_ticket_of_an_older_key_is_to_be_signed_anew(served):
     newer = RoomService(served.room, served.service.view, served.store, Keyring(["k" * 32, "n" * 32]), served.clock)
     assert newer.read([(text(ticket), None)]) == Carried(ticket=ticket, resign=True)
     assert newer.read([(newer.ticket_text(ticket), None)]) == Carried(ticket=ticket)
+
+
+async def test_an_extension_that_seemed_lost_is_added_once(served):
+    """The tick was done, and its answer was not heard: what is said again with the next is not added again."""
+    _, entry_pass = await served.inside()
+    await served.tick()
+    end_ms = served.service.view.inside[entry_pass.number]
+    tick = served.store.tick
+
+    async def done_but_not_heard(*arguments):
+        await tick(*arguments)
+        raise StoreAway("slow")
+
+    served.store.tick = done_but_not_heard
+    served.service.extend(entry_pass, 10_000)
+    for _ in range(3):
+        with pytest.raises(StoreAway):
+            await served.tick()
+    served.store.tick = tick
+    served.service.extend(entry_pass, 5_000)
+    await served.tick()
+    assert served.service.view.inside[entry_pass.number] == end_ms + 15_000
 
 
 # -- another generation ------------------------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ class RoomService:
         self._left: dict[int, int] = {}
         self._looked_up: set[int] = set()
         self._extended: list[tuple[int, int]] = []
+        self._extended_before = 0
         self._stock: Stock | None = None
         self._ended: str | None = None
         self._known = Known(view.generation, view.issued)
@@ -399,7 +400,9 @@ class RoomService:
             self._stock,
             self._ended,
             self.view.generation,
+            self._extended_before,
         )
+        self._extended_before += len(self._extended)
         self._heard, self._used, self._extended, self._stock, self._ended = {}, {}, [], None, None
         return noted
 
@@ -410,6 +413,7 @@ class RoomService:
             self._heard[heard.number] = replace(newer, visible=newer.visible or heard.visible)
         self._used = {used.number: used for used in noted.used} | self._used
         self._extended = [*noted.extended, *self._extended]
+        self._extended_before -= len(noted.extended)
         newer_stock, self._stock = self._stock, noted.stock
         if newer_stock is not None:
             self.say_stock(newer_stock)

@@ -72,6 +72,7 @@ class Book:
         self._at_ms = at_ms
         self._assume_ran = assume_ran
         self._watched = watched
+        self._extended: dict[tuple[str, str], int] = {}
         self._note_owed = False
         self.lines: dict[str, Line] = {}
         self.logs: dict[str, list[dict[str, Any]]] = {}
@@ -131,7 +132,7 @@ class Book:
             for used in noted.used:
                 end_ms = used.end_ms + max(0, line.stood_ms - used.stood_ms)
                 line.renew(used.number, used.admitted_ms, end_ms, now_ms)
-            for number, by_ms in noted.extended:
+            for number, by_ms in self._unextended(room, noted, lead.worker):
                 line.extend(number, by_ms, now_ms)
             self._hear_origin(room, noted, now_ms)
         line.sweep(now_ms)
@@ -283,6 +284,15 @@ class Book:
         if keep_inside:
             line.former = {(old.generation, number): end_ms for number, end_ms in old.ends().items()} | old.former
         self._put(room, line)
+
+    def _unextended(self, room: str, noted: Noted, worker: str) -> Sequence[tuple[int, int]]:
+        """Return the extensions that were not added before: an answer that failed may have been done all the same."""
+        before = noted.extended_before
+        if before is None or not noted.extended:
+            return noted.extended
+        done = self._extended.get((room, worker), 0)
+        self._extended[room, worker] = max(done, before + len(noted.extended))
+        return noted.extended[max(0, done - before) :]
 
     def _hear_origin(self, room: str, noted: Noted, now_ms: int) -> None:
         """Take in what the origin says of its stock, and of the line's end."""
