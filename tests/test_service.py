@@ -10,11 +10,12 @@ import pytest
 from rooms import room
 
 from waitroom.core.gate import Forward, Shown
-from waitroom.core.queueing import Heard
+from waitroom.core.queueing import Heard, JoinRequest
 from waitroom.core.tokens import Keyring
 from waitroom.core.waiting import HIDDEN_S, silence_s
+from waitroom.errors import StoreAway
 from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
-from waitroom.ports import Lead, Noted
+from waitroom.ports import Known, Lead, Noted
 from waitroom.service import BATCH_MAX, BREAKPOINTS_MAX, Batch, Carried, RoomService
 from waitroom.store.memory import MemoryStore
 from waitroom.testing import FakeClock
@@ -390,7 +391,7 @@ async def test_what_was_noted_and_not_taken_is_kept_and_the_newer_wins(served):
     assert by_number[1].silent_until_ms > served.service.now_ms()
     assert by_number[2] == Heard(2, 7, visible=False)
     assert noted.used == [old_pass]
-    assert served.service.take_noted() == Noted([], [])
+    assert served.service.take_noted() == Noted([], [], generation=1, extended_before=0)
 
 
 # -- sliding passes ----------------------------------------------------------------------------------------------------
@@ -470,3 +471,102 @@ async def test_a_ticket_of_an_older_key_is_to_be_signed_anew(served):
     newer = RoomService(served.room, served.service.view, served.store, Keyring(["k" * 32, "n" * 32]), served.clock)
     assert newer.read([(text(ticket), None)]) == Carried(ticket=ticket, resign=True)
     assert newer.read([(newer.ticket_text(ticket), None)]) == Carried(ticket=ticket)
+
+
+async def test_an_extension_that_seemed_lost_is_added_once(served):
+    """The tick was done, and its answer was not heard: what is said again with the next is not added again."""
+    _, entry_pass = await served.inside()
+    await served.tick()
+    end_ms = served.service.view.inside[entry_pass.number]
+    tick = served.store.tick
+
+    async def done_but_not_heard(*arguments):
+        await tick(*arguments)
+        raise StoreAway("slow")
+
+    served.store.tick = done_but_not_heard
+    served.service.extend(entry_pass, 10_000)
+    for _ in range(3):
+        with pytest.raises(StoreAway):
+            await served.tick()
+    served.store.tick = tick
+    served.service.extend(entry_pass, 5_000)
+    await served.tick()
+    assert served.service.view.inside[entry_pass.number] == end_ms + 15_000
+
+
+# -- another generation ------------------------------------------------------------------------------------------------
+
+
+async def reset(served, verb=True):
+    """Begin a generation behind the service's back, with one visitor in it; return their ticket."""
+    await served.store.operate("launch", {"reset": verb}, "me")
+    [joined] = await served.store.join("launch", Known(2), [JoinRequest("a" * 16, 5.0)])
+    return Ticket("launch", 2, joined.number, joined.visitor, joined.joined_ms)
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_what_was_noted_before_a_reset_says_nothing_of_the_next_generation(served, early):
+    """Numbers heard of the last line are others' in this one, or nobody's: none is taken in, no roll is called.
+
+    ``early``: a ticket of the next generation is seen before the view knows it; else a poll falls into the tick.
+    """
+    last = [await served.ticket() for _ in range(5)][-1]
+    await served.tick()
+    fresh = await reset(served)
+    if early:
+        served.told(last)
+        assert served.read(fresh).newer
+    else:
+        take = served.service.take
+        served.service.take = lambda ticked: (served.told(last), take(ticked))
+    await served.tick()
+    await served.tick()
+    view = served.service.view
+    assert (view.generation, view.base, view.issued, view.rolls_until_ms) == (2, 1, 1, 0)
+
+
+async def test_a_claim_gathered_before_a_reset_claims_nobody_elses_place(served):
+    """The number is somebody else's by the time of the commit: the old place is gone."""
+    ticket = await served.called()
+    claiming = asyncio.create_task(served.service.claim(ticket))
+    await asyncio.sleep(0)
+    fresh = await reset(served)
+    served.read(fresh)
+    assert (await claiming).gone
+
+
+@pytest.mark.parametrize("how", ["leave", "revoke", "extend"])
+async def test_a_pass_of_an_earlier_generation_ends_nobody_elses_place(served, how):
+    """Kept inside across a reset, its holder leaves, or the origin speaks of it: the same number of today stays."""
+    _, former = await served.inside()
+    fresh = await reset(served, "keep_inside")
+    await served.tick()
+    assert fresh.number == former.number
+    match how:
+        case "leave":
+            await served.service.leave(served.read(former))
+        case "revoke":
+            served.service.revoke(former)
+        case _:
+            served.service.extend(former, 1_000)
+            assert not served.service.take_noted().extended
+    await asyncio.sleep(0)
+    await served.tick()
+    assert served.read(former).entry_pass == former
+    assert served.told(fresh).state is VisitorState.WAITING
+
+
+async def test_a_flood_while_the_store_is_away_is_told_so_at_once():
+    """All that gathered during a commit that failed fail with it: waiting for the same would add up."""
+    commits = []
+
+    async def commit(wishes):
+        commits.append(len(wishes))
+        await asyncio.sleep(0.01)
+        raise StoreAway("away")
+
+    batch = Batch(commit)
+    outcomes = await asyncio.gather(*(batch.add(wish) for wish in range(10 * BATCH_MAX)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreAway}
+    assert commits == [BATCH_MAX]

@@ -363,6 +363,116 @@ async def test_a_full_disk_is_said_and_got_over(kept):
     assert await here.join()
 
 
+async def lock(here):
+    """Lock the record as a backup does, and have it noticed; return the lock."""
+    other = sqlite3.connect(here.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreAway):
+        await here.join()
+    return other
+
+
+async def test_the_time_it_was_away_is_kept_with_the_first_commit(kept):
+    """Killed right after it came back: what stood still has stood still, and no pass ended for it."""
+    here = kept(session_duration_s=60, total_active_users=1)
+    inside, _ = await give_a_pass_and_places(here)
+    other = await lock(here)
+    here.clock.advance(600)
+    other.close()
+    await until(lambda: not here.store.away)
+    here.crash()
+    here.open()
+    await here.tick()
+    assert (await here.view()).standing(inside) == INSIDE
+
+
+async def test_the_time_it_was_away_is_kept_by_a_stop(kept):
+    """Stopped while nothing could be written, which by then can be: no pass ended for it."""
+    here = kept(session_duration_s=60, total_active_users=1)
+    inside, _ = await give_a_pass_and_places(here)
+    other = await lock(here)
+    here.clock.advance(600)
+    other.close()
+    await here.store.close()
+    here.open()
+    await here.tick()
+    assert (await here.view()).standing(inside) == INSIDE
+
+
+async def test_a_stop_while_nothing_can_be_written_leaves_no_doubt(kept):
+    """The note says no more than the record: what was refused was given to nobody, and the room need not rest."""
+    here = kept(session_duration_s=60, total_active_users=1)
+    await give_a_pass_and_places(here)
+    other = await lock(here)
+    await here.store.close()
+    other.close()
+    here.open()
+    assert (await here.view()).base == 1
+
+
+async def test_a_file_lost_at_the_stop_is_written_anew(kept):
+    """Nothing noticed before that it is gone; memory is the last word then too."""
+    here = kept()
+    [number] = await here.join()
+    for path in here.folder.glob("record.db*"):
+        path.unlink()
+    await here.store.close()
+    here.open()
+    assert await here.join() == [number + 1]
+
+
+async def test_a_folder_that_comes_back_is_written_again(kept):
+    """A volume that was away for a while: it is tried until it is there, and nothing is lost."""
+    here = kept(session_duration_s=600, total_active_users=1)
+    inside, waiting = await give_a_pass_and_places(here)
+    here.folder.rename(f"{here.folder}-away")
+    with pytest.raises(StoreAway):
+        await here.join()
+    await until(lambda: "unable to open" in here.store.away)
+    here.folder.mkdir()
+    await until(lambda: not here.store.away)
+    [newcomer] = await here.join()
+    assert newcomer == max(waiting) + 2
+    assert (await here.view()).standing(inside) == INSIDE
+
+
+async def test_a_lost_file_on_a_full_disk_is_tried_again_and_leaves_no_litter(kept, monkeypatch):
+    """The record cannot be begun anew yet: what was half begun is removed, and the next attempt is a whole one."""
+    here = kept(session_duration_s=600, total_active_users=1)
+    inside, _ = await give_a_pass_and_places(here)
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlitefile, "SCHEMA", ";".join([*sqlitefile.SCHEMA.split(";")[:3], "no statement"]))
+        here.path.unlink()
+        with pytest.raises(StoreAway):
+            await here.join()
+        await until(lambda: "syntax" in here.store.away)
+        await asyncio.sleep(2.5 * sqlite.AGAIN_S)
+    await until(lambda: not here.store.away)
+    assert not list(here.folder.glob("record.db.set-aside-*"))
+    here.crash()
+    here.open()
+    assert (await here.view()).standing(inside) == INSIDE
+
+
+async def test_a_room_that_is_not_known_harms_no_other(kept):
+    """A worker that is ahead of the keeper's settings gets an error; the next commit is as good as ever."""
+    here = kept()
+    with pytest.raises(KeyError):
+        await here.store.snapshot("elsewhere")
+    assert await here.join() == [1]
+
+
+async def test_a_fault_in_keeping_is_not_the_end(kept, monkeypatch):
+    """Whatever goes wrong with a commit, who asked is told, and it is tried again."""
+    here = kept()
+    with monkeypatch.context() as patched:
+        patched.setattr(here.store._file, "write", lambda *_: {}["nothing"])
+        with pytest.raises(StoreAway):
+            await here.join()
+    await until(lambda: not here.store.away)
+    assert await here.join() == [2]
+
+
 # -- who may open it ---------------------------------------------------------------------------------------------------
 
 
@@ -388,10 +498,13 @@ def test_a_newer_format_is_refused(kept):
 
 def test_somebody_elses_database_is_refused(tmp_path):
     """Named by accident, it is left as it is."""
-    with sqlite3.connect(tmp_path / "record.db") as db:
-        db.execute("CREATE TABLE recipes (name)")
+    db = sqlite3.connect(tmp_path / "record.db")
+    db.execute("CREATE TABLE recipes (name)")
+    db.close()
+    before = (tmp_path / "record.db").read_bytes()
     with pytest.raises(StartError, match="something else"):
         Kept(tmp_path).open()
+    assert (tmp_path / "record.db").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
@@ -410,6 +523,44 @@ def test_a_broken_seal_is_an_error_at_start(kept):
         here.open()
     (here.folder / "seal").unlink()
     here.open()
+
+
+async def test_a_record_without_its_seal_is_not_believed(kept):
+    """Nothing says that it is the last word: nobody is let in until every pass that may be out has ended."""
+    here = kept(session_duration_s=60, total_active_users=1)
+    await give_a_pass_and_places(here)
+    here.crash()
+    (here.folder / "seal").unlink()
+    here.open()
+    assert (await here.view()).rolls_until_ms >= here.store.now_ms() + 60_000
+
+
+def test_a_record_half_begun_is_begun_again(kept, tmp_path, monkeypatch):
+    """Killed, or out of space, while the tables were made: the next start finds nothing, not somebody else's file."""
+    folder = tmp_path / "new"
+    file = sqlitefile.RecordFile(folder / "record.db", FakeClock(), sqlitefile.Seal(folder / "seal"))
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlitefile, "SCHEMA", ";".join([*sqlitefile.SCHEMA.split(";")[:3], "no statement"]))
+        file.open()
+        with pytest.raises(sqlite3.Error):
+            file.begin(0)
+        file.close()
+    file.open()
+    file.begin(0)
+    file.close()
+
+
+async def test_a_record_that_makes_no_sense_is_set_aside(kept):
+    """Every page of it is whole, but a slot is missing: no loop of failing starts, but a room that knows its loss."""
+    here = kept(session_duration_s=60, total_active_users=5)
+    _, waiting = await give_a_pass_and_places(here)
+    here.crash()
+    with sqlite3.connect(here.path) as db:
+        db.execute("DELETE FROM slots")
+    db.close()
+    here.open()
+    assert list(here.folder.glob("record.db.set-aside-*"))
+    await judge_after_a_loss(here, max(waiting), waiting)
 
 
 def test_network_file_systems_are_refused(tmp_path, monkeypatch):
@@ -447,3 +598,26 @@ async def test_what_comes_during_a_commit_is_kept_together_by_the_next(kept, mon
     await first
     assert [number for other in others for number in await other] == list(range(2, 102))
     assert here.store._file.commits == before + 2
+
+
+async def test_every_clock_stands_still_during_a_commit_that_hangs(kept, monkeypatch):
+    """A disk that hangs for ten minutes and then writes: nobody could be heard, and nobody's pass ended for it."""
+    here = kept(session_duration_s=60, total_active_users=1)
+    inside, _ = await give_a_pass_and_places(here)
+    stood_ms = (await here.view()).stood_ms
+    release = threading.Event()
+    with monkeypatch.context() as patched:
+        write = here.store._file.write
+        patched.setattr(here.store._file, "write", lambda *arguments: (release.wait(10), write(*arguments)))
+        joining = asyncio.create_task(here.join())
+        await asyncio.sleep(0.05)
+        here.clock.advance(600)
+        release.set()
+        await joining
+    other = await lock(here)
+    other.close()
+    await until(lambda: not here.store.away)
+    await here.tick()
+    view = await here.view()
+    assert view.standing(inside) == INSIDE
+    assert view.stood_ms == stood_ms + 600_000

@@ -14,9 +14,10 @@ import pytest
 from rooms import room
 
 from waitroom.core.queueing import CALLED, GONE, SERIES_STEP, WAITING, Heard, JoinRequest
-from waitroom.errors import StartError
+from waitroom.errors import StartError, StoreAway
 from waitroom.model import Pass, RoomState
 from waitroom.ports import Known, Lead, Noted, Stock
+from waitroom.store import frames
 from waitroom.store.memory import MemoryStore
 from waitroom.store.notes import Notes, RoomNote
 from waitroom.store.remote import RemoteStore
@@ -753,3 +754,52 @@ def test_a_note_that_could_not_be_written_is_tried_again(tmp_path, caplog):
     folder.mkdir()
     notes.write({"launch": RoomNote(1, 0)})
     assert notes.read() == {"launch": RoomNote(1, 0)}
+
+
+# -- a keeper that dies, or hangs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("verbs", "times"), [({"reset": True}, 1), ({"closed": True}, 3)])
+async def test_what_is_not_the_same_the_second_time_is_asked_for_once(verbs, times):
+    """The keeper may have died after the reset was kept: another would end the line of all who came since."""
+    asked = []
+
+    async def die(reader, writer):
+        await frames.read(reader)
+        frames.write(writer, "welcome")
+        asked.append(await frames.read(reader))
+        writer.close()
+
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind("")
+    server = await asyncio.start_unix_server(die, sock=listening)
+    store = RemoteStore(listening.getsockname(), patience_s=0.5)
+    with pytest.raises(StoreAway):
+        await store.operate("launch", verbs, "me")
+    assert len(asked) >= times
+    assert times > 1 or len(asked) == 1
+    await store.close()
+    server.close()
+
+
+async def test_a_keeper_that_hangs_collects_no_connections():
+    """Each operation that gives up while it is being reached lets go of what it had opened."""
+    open_now = 0
+
+    async def hang(reader, writer):
+        nonlocal open_now
+        open_now += 1
+        await reader.read()
+        open_now -= 1
+        writer.close()
+
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind("")
+    server = await asyncio.start_unix_server(hang, sock=listening)
+    store = RemoteStore(listening.getsockname(), patience_s=0.05)
+    for _ in range(5):
+        with pytest.raises(StoreAway):
+            await store.status("launch")
+    await asyncio.sleep(0.05)
+    assert not open_now
+    server.close()

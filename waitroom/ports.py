@@ -46,7 +46,9 @@ class Noted:
 
     ``heard``: who asked for themselves; ``used``: passes used late enough to slide; ``extended``: numbers and
     milliseconds that the origin adds to their sessions; ``stock``: the origin's last word on it; ``ended``: why the
-    origin ended the line, ``sold-out`` or ``close``.
+    origin ended the line, ``sold-out`` or ``close``. All of it is of one ``generation``, 0 for the one its caller
+    knows: the same number is somebody else's in the next. ``extended_before``: how many extensions this worker said
+    before these; what is said again, because it seemed lost, is then not added again.
     """
 
     heard: Sequence[Heard] = ()
@@ -54,6 +56,8 @@ class Noted:
     extended: Sequence[tuple[int, int]] = ()
     stock: Stock | None = None
     ended: str | None = None
+    generation: int = 0
+    extended_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from waitroom.core import gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.waiting import interval_s, silence_s, wait_range
-from waitroom.errors import InvalidToken
+from waitroom.errors import InvalidToken, StoreAway
 from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted, Stock
 
@@ -93,6 +93,8 @@ class Batch(Generic[Wish, Outcome]):
                 try:
                     outcomes = await self._commit([wish for wish, _ in batch])
                 except Exception as error:  # noqa: BLE001 - it is handed to each who asked
+                    if isinstance(error, StoreAway):  # who came meanwhile would only wait as long for the same
+                        batch, self._gathered = batch + self._gathered, []
                     for _, future in batch:
                         if not future.done():
                             future.set_exception(error)
@@ -158,14 +160,13 @@ class RoomService:
         self._left: dict[int, int] = {}
         self._looked_up: set[int] = set()
         self._extended: list[tuple[int, int]] = []
+        self._extended_before = 0
         self._stock: Stock | None = None
         self._ended: str | None = None
         self._known = Known(view.generation, view.issued)
         self._joins: Batch[JoinRequest, Joined] = Batch(lambda wishes: store.join(room.name, self._known, wishes))
-        self._claims: Batch[tuple[int, float], Claimed] = Batch(
-            lambda wishes: store.claim(room.name, self._known, wishes)
-        )
-        self._leaves: Batch[int, None] = Batch(self._leave_all)
+        self._claims: Batch[tuple[Ticket, float], Claimed] = Batch(self._claim_all)
+        self._leaves: Batch[tuple[int, int], None] = Batch(self._leave_all)
         self._pacer = Pacer(view.at_ms)
         self._pace = Pace()
         self.shared_status = b""
@@ -265,7 +266,7 @@ class RoomService:
     async def claim(self, ticket: Ticket) -> Claimed:
         """Trade a called ticket for a pass; repeatable. A visitor who has to go on waiting was heard by it."""
         told_s = self._told_s(self.view.ahead(ticket.number))
-        return await self._claims.add((ticket.number, silence_s(told_s, self.room.refresh)))
+        return await self._claims.add((ticket, silence_s(told_s, self.room.refresh)))
 
     def unclaimed(self, ticket: Ticket) -> Claimed:
         """Return what a claim comes to while the store is away: nothing yet, and nothing lost."""
@@ -292,8 +293,9 @@ class RoomService:
         return found
 
     async def leave(self, carried: Carried) -> None:
-        """Give up the place and the pass."""
-        numbers = [token.number for token in (carried.ticket, carried.entry_pass) if token is not None]
+        """Give up the place and the pass; a pass of an earlier generation runs out by itself."""
+        tokens = [token for token in (carried.ticket, carried.entry_pass) if token is not None]
+        numbers = [token.number for token in tokens if token.generation == self.view.generation]
         await asyncio.gather(*(self._give_up(number) for number in numbers))
 
     async def look_up(self, ended: Pass) -> Pass | None:
@@ -308,12 +310,14 @@ class RoomService:
     # -- what the origin says -----------------------------------------------------------------------------------
 
     def revoke(self, entry_pass: Pass) -> None:
-        """End a pass: here at once, on every other worker within a tick."""
-        self._give_up(entry_pass.number)
+        """End a pass: here at once, on every other worker within a tick. One of another generation runs out."""
+        if entry_pass.generation == self.view.generation:
+            self._give_up(entry_pass.number)
 
     def extend(self, entry_pass: Pass, by_ms: int) -> None:
-        """Add to a session with the next tick."""
-        self._extended.append((entry_pass.number, by_ms))
+        """Add to a session with the next tick; not to one of another generation, whose number is somebody else's."""
+        if entry_pass.generation == self.view.generation:
+            self._extended.append((entry_pass.number, by_ms))
 
     def say_stock(self, stock: Stock) -> None:
         """Note what is left, to be told to everyone with the next tick."""
@@ -390,8 +394,15 @@ class RoomService:
     def take_noted(self) -> Noted:
         """Return what was gathered since the last tick, and begin anew."""
         noted = Noted(
-            list(self._heard.values()), list(self._used.values()), tuple(self._extended), self._stock, self._ended
+            list(self._heard.values()),
+            list(self._used.values()),
+            tuple(self._extended),
+            self._stock,
+            self._ended,
+            self.view.generation,
+            self._extended_before,
         )
+        self._extended_before += len(self._extended)
         self._heard, self._used, self._extended, self._stock, self._ended = {}, {}, [], None, None
         return noted
 
@@ -402,6 +413,7 @@ class RoomService:
             self._heard[heard.number] = replace(newer, visible=newer.visible or heard.visible)
         self._used = {used.number: used for used in noted.used} | self._used
         self._extended = [*noted.extended, *self._extended]
+        self._extended_before -= len(noted.extended)
         newer_stock, self._stock = self._stock, noted.stock
         if newer_stock is not None:
             self.say_stock(newer_stock)
@@ -433,6 +445,8 @@ class RoomService:
             self.room = view.overrides.over(self._configured)
         self._know(view.generation, view.issued)
         self._looked_up.clear()
+        if view.generation != before.generation:  # what was noted while the tick was under way is of the one before
+            self._heard, self._used, self._extended = {}, {}, []
         self._watch_left(view, same=view.generation == before.generation)
         self._note_pace(elapsed_s, max(0, view.calls - before.calls))
         self._share()
@@ -451,13 +465,26 @@ class RoomService:
     def _give_up(self, number: int) -> asyncio.Future[None]:
         """Count a number for gone from now on, and have the store know; what fails is asked for again."""
         self._left[number] = 0
-        given_up = self._leaves.add(number)
+        given_up = self._leaves.add((self.view.generation, number))
         given_up.add_done_callback(_retrieve)
         return given_up
 
-    async def _leave_all(self, numbers: Sequence[int]) -> list[None]:
-        await self._store.leave(self.room.name, self._known, numbers)
-        return [None] * len(numbers)
+    async def _claim_all(self, wishes: Sequence[tuple[Ticket, float]]) -> list[Claimed]:
+        """Claim for the tickets of the generation that is known by now; a place of one before it is gone."""
+        known = self._known
+        asked = [(ticket.number, told_s) for ticket, told_s in wishes if ticket.generation == known.generation]
+        claimed = iter(await self._store.claim(self.room.name, known, asked) if asked else ())
+        return [
+            next(claimed) if ticket.generation == known.generation else Claimed(ticket.number, gone=True)
+            for ticket, _ in wishes
+        ]
+
+    async def _leave_all(self, wishes: Sequence[tuple[int, int]]) -> list[None]:
+        known = self._known
+        numbers = [number for generation, number in wishes if generation == known.generation]
+        if numbers:
+            await self._store.leave(self.room.name, known, numbers)
+        return [None] * len(wishes)
 
     def _watch_left(self, view: Snapshot, *, same: bool) -> None:
         """Forget what was given up once the view knows it; ask again for what it still does not."""

@@ -48,7 +48,8 @@ class Book:
     """Every room's line. ``kept`` is what an earlier process left, ``trusted`` whether that is surely its last word.
 
     ``at_ms`` is when it was kept; ``assume_ran``: a room without a record or a note is taken for one that has run.
-    ``watched``: the lines remember what changes, for a store that keeps it.
+    ``watched``: the lines remember what changes, for a store that keeps it; what is to be noted then waits for
+    ``note_kept``, because a note that says more than the record makes a successor doubt the record.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Book:
         self._at_ms = at_ms
         self._assume_ran = assume_ran
         self._watched = watched
+        self._extended: dict[tuple[str, str], int] = {}
+        self._note_owed = False
         self.lines: dict[str, Line] = {}
         self.logs: dict[str, list[dict[str, Any]]] = {}
         self.renewed: set[str] = set()
@@ -124,12 +127,12 @@ class Book:
     def tick(self, room: str, known: Known, noted: Noted, lead: Lead, now_ms: int) -> Ticked:
         """Take in what was noted, let time pass; call, if ``lead`` holds the lead."""
         line = self._meet(room, known, now_ms)
-        if known.generation == line.generation:
+        if known.generation == line.generation and noted.generation in (0, line.generation):
             line.hear(noted.heard, now_ms)
             for used in noted.used:
                 end_ms = used.end_ms + max(0, line.stood_ms - used.stood_ms)
                 line.renew(used.number, used.admitted_ms, end_ms, now_ms)
-            for number, by_ms in noted.extended:
+            for number, by_ms in self._unextended(room, noted, lead.worker):
                 line.extend(number, by_ms, now_ms)
             self._hear_origin(room, noted, now_ms)
         line.sweep(now_ms)
@@ -207,13 +210,26 @@ class Book:
         """Note what a successor must know, should this process end at any moment until the next time."""
         if self._notes is None or not (at_once or now_ms >= self._note_due_ms or self._outgrown()):
             return
+        if self._watched:
+            self._note_owed = True
+        else:
+            self._write_note(now_ms)
+
+    def note_kept(self, now_ms: int) -> None:
+        """Write the note that is owed: everything has been kept."""
+        if self._note_owed:
+            self._note_owed = False
+            self._write_note(now_ms)
+
+    # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _write_note(self, now_ms: int) -> None:
+        assert self._notes is not None
         for name, line in self.lines.items():
             if line.issued >= line.base or line.generation > 1 or line.earlier:
                 self._noted[name] = RoomNote(line.issued, self._rests_until_ms(line, now_ms), line.generation)
         if self._notes.write(self._noted):
             self._note_due_ms = now_ms + NOTE_EVERY_MS
-
-    # -- how ---------------------------------------------------------------------------------------------------------
 
     def _put(self, room: str, line: Line) -> None:
         if self._watched:
@@ -268,6 +284,15 @@ class Book:
         if keep_inside:
             line.former = {(old.generation, number): end_ms for number, end_ms in old.ends().items()} | old.former
         self._put(room, line)
+
+    def _unextended(self, room: str, noted: Noted, worker: str) -> Sequence[tuple[int, int]]:
+        """Return the extensions that were not added before: an answer that failed may have been done all the same."""
+        before = noted.extended_before
+        if before is None or not noted.extended:
+            return noted.extended
+        done = self._extended.get((room, worker), 0)
+        self._extended[room, worker] = max(done, before + len(noted.extended))
+        return noted.extended[max(0, done - before) :]
 
     def _hear_origin(self, room: str, noted: Noted, now_ms: int) -> None:
         """Take in what the origin says of its stock, and of the line's end."""

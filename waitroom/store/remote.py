@@ -2,8 +2,8 @@
 
 The other end may be gone for a moment, because it was killed and replaced. An operation waits for it, so long as its
 patience lasts, and asks again: a claim, a leave and a tick are the same the second time, and a join whose answer was
-lost leaves a number behind that nobody holds. After that it is ``StoreAway``, and the worker goes on from its last
-view.
+lost leaves a number behind that nobody holds. A reset is not the same: it is asked for once. After that it is
+``StoreAway``, and the worker goes on from its last view.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class RemoteStore:
 
     async def operate(self, room: str, verbs: Mapping[str, Any], who: str) -> Status:
         """Do what an operator says."""
-        status: Status = await self._do("operate", room, dict(verbs), who)
+        status: Status = await self._do("operate", room, dict(verbs), who, once="reset" in verbs)
         return status
 
     async def status(self, room: str) -> Status:
@@ -100,25 +100,43 @@ class RemoteStore:
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
-    async def _do(self, name: str, *arguments: Any, then: Callable[[Any], Any] = lambda done: done) -> Any:
-        """Ask, and ask again while the other end is gone and patience lasts."""
+    async def _do(
+        self, name: str, *arguments: Any, then: Callable[[Any], Any] = lambda done: done, once: bool = False
+    ) -> Any:
+        """Ask, and ask again while the other end is gone and patience lasts; if ``once``, not after it was sent."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self._patience_s
         try:
             async with asyncio.timeout_at(give_up_s):
                 while True:
                     try:
-                        return await self._ask(name, give_up_s - loop.time(), arguments, then)
+                        writer = await self._reached()
                     except (ConnectionError, FileNotFoundError):
+                        await asyncio.sleep(AGAIN_S)
+                        continue
+                    try:
+                        return await self._ask(writer, name, give_up_s - loop.time(), arguments, then)
+                    except ConnectionError:
+                        if once:
+                            raise StoreAway("the record's keeper is gone; it may have been done") from None
                         await asyncio.sleep(AGAIN_S)
         except TimeoutError:
             raise StoreAway("the record does not answer") from None
 
-    async def _ask(self, name: str, patience_s: float, arguments: tuple[Any, ...], then: Callable[[Any], Any]) -> Any:
-        writer = self._writer
-        if writer is None:
-            async with self._connecting:
-                writer = self._writer or await self._connect()
+    async def _reached(self) -> asyncio.StreamWriter:
+        if self._writer is not None:
+            return self._writer
+        async with self._connecting:
+            return self._writer or await self._connect()
+
+    async def _ask(
+        self,
+        writer: asyncio.StreamWriter,
+        name: str,
+        patience_s: float,
+        arguments: tuple[Any, ...],
+        then: Callable[[Any], Any],
+    ) -> Any:
         number = next(self._numbers)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (future, then)
@@ -131,7 +149,7 @@ class RemoteStore:
         frames.write(writer, ("waitroom", frames.VERSION))
         try:
             await frames.read(reader)
-        except ConnectionError:
+        except BaseException:  # also of who waits no longer: a keeper that hangs would collect connections
             writer.close()
             raise
         self._views.clear()

@@ -17,6 +17,7 @@ import contextlib
 import json
 import logging
 import sqlite3
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,6 +50,9 @@ AGAIN_S = 0.25
 ALIVE_MS = 1_000
 """How often a room with anybody in it is kept although nothing changed: a successor takes the rest for standstill."""
 
+STALLED_MS = 2_000
+"""A commit that took longer was waited for by nobody: meanwhile every clock stood still."""
+
 Outcome = TypeVar("Outcome")
 
 
@@ -72,16 +76,13 @@ class SqliteStore:
         self._file = RecordFile(path, clock, Seal(seal or path.with_name(path.name + ".seal")))
         self._file.open()
         now_ms = self._file.now_ms()
-        self._book = Book(
-            rooms,
-            now_ms,
-            notes,
-            kept=self._file.kept,
-            trusted=self._file.trusted,
-            at_ms=self._file.at_ms,
-            assume_ran=assume_ran,
-            watched=True,
-        )
+        try:
+            self._book = self._open_book(rooms, now_ms, notes, assume_ran=assume_ran)
+        except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
+            if not self._file.kept:
+                raise
+            self._file.reject(f"it makes no sense ({error})")
+            self._book = self._open_book(rooms, now_ms, notes, assume_ran=assume_ran)
         self._book.logs.update(self._file.logs)
         self._file.kept = {}
         self._thread = ThreadPoolExecutor(1, "waitroom-record")
@@ -94,7 +95,7 @@ class SqliteStore:
         self._journal_bytes: dict[str, int] = {}
         self._journal_chunks: dict[str, set[int]] = {}
         self._logged: dict[str, int] = {name: len(log) for name, log in self._book.logs.items()}
-        self._kept_ms = now_ms
+        self._kept_ms = self._stood_ms = now_ms
         self.away = ""
         try:
             if self._file.fresh:
@@ -171,9 +172,12 @@ class SqliteStore:
         tasks = [task for task in (self._running, self._returning) if task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
         now_ms = self.now_ms()
+        if self.away:
+            self._stand_still(now_ms)
         self._book.note(now_ms, at_once=True)
-        with contextlib.suppress(StoreAway):
-            self._write(self._collect(now_ms, set(self._book.lines)))
+        with contextlib.suppress(StoreAway, OSError):
+            # On the thread, after what may still be under way there.
+            await self._keep_anyhow(now_ms, set(self._book.lines))
         self._thread.shutdown()
         self._file.close()
 
@@ -183,6 +187,18 @@ class SqliteStore:
         self._file.close()
 
     # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _open_book(self, rooms: Sequence[Room], now_ms: int, notes: Notes | None, *, assume_ran: bool) -> Book:
+        return Book(
+            rooms,
+            now_ms,
+            notes,
+            kept=self._file.kept,
+            trusted=self._file.trusted,
+            at_ms=self._file.at_ms,
+            assume_ran=assume_ran,
+            watched=True,
+        )
 
     async def _do(self, step: str, room: str | None, work: Callable[[int], Outcome]) -> Outcome:
         """Return what ``work`` does to ``room``, None for all, at the present of store time, once that is kept."""
@@ -209,7 +225,7 @@ class SqliteStore:
         now_ms = self.now_ms()
         outcomes: list[tuple[asyncio.Future[Any], Any, str]] = []
         for work, step, room, future in batch:
-            self._touched.update(self._book.lines if room is None else (room,))
+            self._touched.update(self._book.lines.keys() if room is None else self._book.lines.keys() & {room})
             try:
                 outcomes.append((future, work(now_ms), step))
                 if step:
@@ -218,25 +234,43 @@ class SqliteStore:
                 future.set_exception(error)
         try:
             await self._keep(now_ms)
-        except StoreAway as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told, and it is tried again
             for future, _, _ in outcomes:
                 if not future.done():
                     future.set_exception(StoreAway(str(error)))
-            self._go_away(str(error))
+            self._go_away(str(error) or repr(error))
             return
+        if (end_ms := self.now_ms()) - now_ms > STALLED_MS:
+            self._stood_ms = now_ms
+            self._stand_still(end_ms)
         for future, outcome, step in outcomes:
             if step:
                 reach(f"{step}-kept")
             if not future.done():
                 future.set_result(outcome)
 
-    async def _keep(self, now_ms: int) -> None:
-        found = self._collect(now_ms)
+    async def _keep(self, now_ms: int, merged: set[str] | None = None) -> None:
+        found = self._collect(now_ms, merged)
         if found is None:
             self._touched.clear()
         else:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._write_file, found)
             self._settle(found)
+        self._book.note_kept(now_ms)
+
+    async def _keep_anyhow(self, now_ms: int, merged: set[str] | None = None) -> None:
+        """Keep it also where the file is not ours any more: anew, from what is in memory."""
+        if not self._file.is_ours():
+            self._take_for_new(self._book.lines)  # first: whatever is written from now on is written whole
+            self._logged = {}
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.begin_anew, now_ms)
+        await self._keep(now_ms, merged)
+
+    def _stand_still(self, now_ms: int) -> None:
+        """Let every clock have stood still until now: nobody could be heard. It is kept with the next commit."""
+        still_ms, self._stood_ms = now_ms - self._stood_ms, now_ms
+        self._book.resume(max(0, still_ms), now_ms)
+        self._touched.update(self._book.lines)
 
     def _write(self, found: _Found | None) -> None:
         if found is not None:
@@ -305,33 +339,29 @@ class SqliteStore:
             if not future.done():
                 future.set_exception(StoreAway(why))
         self._waiting = []
+        self._stood_ms = max(self._stood_ms, self._kept_ms)
         self._returning = asyncio.get_running_loop().create_task(self._come_back())
 
     async def _come_back(self) -> None:
-        loop = asyncio.get_running_loop()
-        since_ms = self._kept_ms
         while self.away:
             now_ms = self.now_ms()
+            self._stand_still(now_ms)  # before the commit: one that is killed after it has kept that too
             try:
-                if not self._file.is_ours():
-                    await loop.run_in_executor(self._thread, self._file.begin_anew, now_ms)
-                    self._take_for_new(self._book.lines)
-                    self._logged = {}
-                await self._keep(now_ms)
-            except (StoreAway, OSError) as error:
+                await self._keep_anyhow(now_ms)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 self._note_trouble(error)
                 await asyncio.sleep(AGAIN_S)
             else:
                 self.away = ""
         logger.warning("the record is written again", extra={"reason": "store-back"})
-        self._book.resume(max(0, self.now_ms() - since_ms), self.now_ms())
+        self._stand_still(self.now_ms())
 
     def _note_trouble(self, error: Exception) -> None:
         """Say what is wrong now, if it is something else than before; a file that is not readable is begun anew."""
         if isinstance(error, RecordLost):
             self._file.disown()
-        if str(error) != self.away:
-            self.away = str(error)
+        if (why := str(error) or repr(error)) != self.away:
+            self.away = why
             logger.error("the record still cannot be written: %s", error, extra={"reason": "store-away"})
 
 

@@ -171,19 +171,21 @@ class RecordFile:
             self.trusted = False
             self._offset_ms = wall_ms - int(self._clock.boot_s() * 1000)
             return
-        self.trusted = sealed is None or (sealed[0] == self.incarnation and sealed[1] <= self.commits)
+        self.trusted = sealed is not None and sealed[0] == self.incarnation and sealed[1] <= self.commits
         if not self.trusted:
             logger.error(
-                "%s is not what was written last: an older copy, or another record; a new series begins",
+                "%s is not known to be what was written last: an older copy, another record, or its seal is missing; "
+                "a new series begins",
                 self.path,
                 extra={"reason": "record-doubted"},
             )
 
     def begin(self, at_ms: int) -> None:
-        """Make an empty record, under a new name."""
+        """Make an empty record, under a new name; all of it or nothing, for half of one is nobody's database."""
         db = self._db
         assert db is not None
         self.incarnation, self.commits = secrets.token_hex(16), 0
+        db.execute("BEGIN IMMEDIATE")
         with db:
             for table in ("meta", *TABLES, "logs"):
                 db.execute(f"DROP TABLE IF EXISTS {table}")
@@ -196,15 +198,31 @@ class RecordFile:
         self._seal.press(self.incarnation, self.commits)
 
     def begin_anew(self, at_ms: int) -> None:
-        """Leave a file that is not ours any more, if there is one, and begin an empty record in its place."""
+        """Leave a file that is not ours any more, if there is one, and begin an empty record in its place.
+
+        Raises ``StoreAway`` when that cannot be done now; what it had begun is removed, so that it can be tried again.
+        """
+        self.disown()
         self._let_go()
         if self.path.exists():
             self._set_aside("it was replaced or cut while it was in use")
         else:
             logger.error("%s was deleted; writing it anew", self.path, extra={"reason": "record-lost"})
             self._forget_log()
+        try:
+            self._connect()
+            self.begin(at_ms)
+        except sqlite3.Error as error:
+            self.disown()
+            self._let_go()
+            self.path.unlink(missing_ok=True)
+            raise StoreAway(str(error)) from error
+
+    def reject(self, why: str) -> None:
+        """Set a file aside that was read but makes no sense, and open an empty one in its place."""
+        self._set_aside(why)
         self._connect()
-        self.begin(at_ms)
+        self.kept, self.logs, self.trusted = {}, {}, False
 
     def disown(self) -> None:
         """Take the file for lost from now on: it cannot be read."""
@@ -247,7 +265,7 @@ class RecordFile:
             self.commits = stamp
             self._write_meta(db, at_ms)
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             self.commits = stamp - 1
             with contextlib.suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
@@ -267,9 +285,9 @@ class RecordFile:
     def _connect(self) -> None:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_MS / 1000, check_same_thread=False)
         try:
+            self._judge(db)  # before anything is written: it may be somebody else's
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            self._judge(db)
             db.execute("BEGIN IMMEDIATE")  # makes the files there are, and shows that they can be written
             db.execute("ROLLBACK")
         except BaseException:
