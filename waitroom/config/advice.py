@@ -58,6 +58,11 @@ def warnings(settings: Settings) -> list[str]:
 
 def _unnamed_hosts(room: Room, sites: Sequence[Site]) -> Iterator[str]:
     named = [host for site in sites for host in site.hosts]
+    if not named and not any(rule.host == "*" for rule in room.match):
+        yield (
+            "belongs to hosts of its own, and sites is empty: with any other Host its pages are forwarded without "
+            "waiting, if the shop serves them there; name the shop's hosts in sites"
+        )
     for host in dict.fromkeys(rule.host for rule in room.match):
         if named and not any(_includes(host, other) or _includes(other, host) for other in named):
             yield f"{host} is a host that no site names: nobody can reach the room there"
