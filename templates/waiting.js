@@ -17,7 +17,7 @@
   // `known`: the browser has shown this place before, so it keeps our cookie.
   let state = page.state, refresh = +page.refresh, known = !!recall(place);
   let [least, most] = (recall(place) || "x/x").split("/").map(Number);
-  let timer, asking, gone, asked = loaded, failures = 0, strangers = 0, skew = 0, said, spoken = loaded;
+  let timer, asking, gone, asked = loaded, failures = 0, strangers = 0, skew = 0, opens, said, spoken = loaded;
 
   const waitIn = (range) => {
     if (!range) return words.wait.unknown;
@@ -26,6 +26,7 @@
     const kind = high < 2 ? "moment" : unit + (low ? (low < high ? "_range" : "") : "_upto");
     return fill(words.wait[kind], { low, high });
   };
+  const left = () => fill(words.wait.opens, { high: new Date(Math.max(0, opens - Date.now())).toISOString().slice(11, 19) });
   const timeIn = (s) => {
     const n = Math.max(1, Math.round(s < 120 ? s : s / 60));
     return fill(words.time[s < 120 ? (n < 2 ? "second" : "seconds") : "minutes"], { n: count(n) });
@@ -49,7 +50,8 @@
       keep(place, least + "/" + most);
       $("progress").value = most ? 1 - least / most : 1;
     }
-    const heading = pick(words.heading), wait = waitIn(me.wait_s);
+    opens = state === "prequeue" && me.opens_at + skew;
+    const heading = pick(words.heading), wait = opens ? left() : waitIn(me.wait_s);
     const ahead = isNaN(least) ? words.ahead_unknown : count(least);
     const caption = words.ahead[isNaN(least) ? "unknown" : least === 1 ? "one" : "many"];
     const until = state === "called" && me.claim_by && new Date(me.claim_by + skew).toLocaleTimeString();
@@ -147,8 +149,10 @@
   document.documentElement.className = "live";
   paint({
     ahead: parseInt(page.ahead), wait_s: page.wait && page.wait.split(" "), message: $("message").textContent, claim_by: +page.claimBy,
+    opens_at: loaded + page.opens * 1000,
   });
   later(refresh);
+  setInterval(() => opens && write("wait", left()), 500);
   addEventListener("pageshow", (event) => { if (event.persisted) wake(); });
   addEventListener("online", look);
   document.addEventListener("visibilitychange", look);

@@ -69,6 +69,24 @@ GOOD_CROWD = [
 GOOD_SHOP = [served(1, 3.105), order(1, 3.105, "first"), served(2, 4.105), order(2, 4.105, None)]
 
 
+def test_nobody_is_called_or_let_in_before_the_start() -> None:
+    """By the visitor's log or by the shop's; who only has a place before it has gathered."""
+    opened = replace(RULES, opens_s=2.9)
+    verdict = checker.judge(GOOD_CROWD, GOOD_SHOP, opened)
+    assert verdict.ok
+    assert (verdict.gathered, verdict.early) == (2, 0)
+    assert broken(GOOD_CROWD, GOOD_SHOP, replace(RULES, opens_s=3.2)) == ["Nobody before the start"]
+    early = [served(1, 2.0), *GOOD_SHOP[1:]]
+    assert "Nobody before the start" in broken(GOOD_CROWD, [early[0]], opened)
+
+
+def test_a_place_before_the_start_is_a_place_in_line() -> None:
+    """Somebody told of the pre-queue is passed by a later number like anybody who waits."""
+    crowd = [told("a", at_s, "prequeue", 1) for at_s in range(7)]
+    crowd += [*waits("b", 2, 0, 1, 2, 3), *enters("b", 4, 2)]
+    assert broken(crowd, []) == ["In order"]
+
+
 def test_a_good_run_is_good() -> None:
     """A run in which everything was kept has no finding against it, and its numbers are counted."""
     verdict = checker.judge(GOOD_CROWD, GOOD_SHOP, RULES)

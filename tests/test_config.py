@@ -26,6 +26,7 @@ from waitroom.model import (
     QueueingMethod,
     Refresh,
     Room,
+    RoomEvent,
     Settings,
     Site,
     StoreUrl,
@@ -153,6 +154,19 @@ rooms:
     refresh: {near: 1s, far: 1s, farthest: 2s, jitter: 1}
     cacheable: true
     cookie: {name: "wr-{room}"}
+    events:
+      - name: noon
+        prequeue_start_time: 2026-12-01T11:30:00+09:00
+        start_time: 2026-12-01 03:00Z
+        end_time: 2026-12-01T04:00:00.250Z
+        total_active_users: 7
+        new_users_per_minute: 8
+        session_duration: 9s
+        disable_session_renewal: false
+        queueing_method: fifo
+        queue_all: false
+        always_queue: false
+        max_waiting: 10
 """)
     assert loaded == Settings(
         listen=Address("::1", 0),
@@ -207,6 +221,22 @@ rooms:
                 refresh=Refresh(1.0, 1.0, 2.0, 1.0),
                 cacheable=True,
                 cookie_name="wr-launch",
+                events=(
+                    RoomEvent(
+                        name="noon",
+                        start_time_ms=1_796_094_000_000,
+                        end_time_ms=1_796_097_600_250,
+                        prequeue_start_time_ms=1_796_092_200_000,
+                        total_active_users=7,
+                        new_users_per_minute=8,
+                        session_duration_s=9.0,
+                        disable_session_renewal=False,
+                        queueing_method=QueueingMethod.FIFO,
+                        queue_all=False,
+                        always_queue=False,
+                        max_waiting=10,
+                    ),
+                ),
             ),
         ),
     )
@@ -230,7 +260,6 @@ def test_a_key_that_asks_for_nothing_is_let_through(load):
             "outage_reserve: 60s",
             "languages: [ko, en]",
             "templates: null",
-            "events: []",
             "priority: null",
             "one_ticket_per: cookie",
             'cookie: {name: "waitroom_{room}", domain: null, same_site: auto, secure: auto}',
@@ -257,6 +286,17 @@ rooms:
 def test_a_byte_order_mark_is_no_mistake(load):
     """Files from Windows editors begin with a byte order mark; it changes nothing."""
     assert load(b"\xef\xbb\xbfworkers: 1\r\n").workers == 1
+
+
+def test_of_several_events_each_has_its_time(room):
+    """They may stand in any order, and one may begin the moment another ends."""
+    found = room("""\
+events:
+  - {name: b, start_time: 2026-12-01T13:00:00Z, end_time: 2026-12-01T14:00:00Z}
+  - {name: a, start_time: 2026-12-01T12:00:00Z, end_time: 2026-12-01T13:00:00Z}
+""").events
+    assert [event.name for event in found] == ["b", "a"]
+    assert found[0].begin_ms == found[1].end_time_ms
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -293,7 +333,8 @@ rooms:
         "10: rooms[0].match: is empty; write something such as [{path: /event/}]",
         "11: rooms[0].total_active_users: null is for `admission: measured`, which is not built yet; write a number",
         "12: rooms[0].suspended: `yes` stands here; write true or false",
-        "13: rooms[0].events: `events` is not built yet; remove it",
+        "13: rooms[0].events[0].start_time: is missing; write `start_time: 2026-12-01T12:00:00+09:00`",
+        "13: rooms[0].events[0].end_time: is missing; write `end_time: 2026-12-01T13:00:00+09:00`",
         "14: rooms[1].match[0].path: `event` does not start with /; write a path such as /event/",
         "15: rooms[1].total_active_user: is no setting; write `total_active_users`",
         "17: rooms[1].name: stands twice, first in line 16; keep one",
@@ -314,6 +355,13 @@ def test_a_mistake_names_its_file(write):
         ("checkout: [{path: /x}]", "4: rooms[0].checkout: `checkout` is not built yet; remove it"),
         ("shared_polls: true", "4: rooms[0].shared_polls: `shared_polls` is not built yet; remove it"),
         ("priority: {share: 0.2}", "4: rooms[0].priority: `priority` is not built yet; remove it"),
+        (
+            (
+                "events: [{name: x, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z, "
+                "shuffle_at_event_start: true}]"
+            ),
+            "4: rooms[0].events[0].shuffle_at_event_start: `shuffle_at_event_start` is not built yet; remove it",
+        ),
         ("bypass: [{ip: 192.0.2.0/24}]", "4: rooms[0].bypass[0].ip: `ip` is not built yet; remove it"),
         ("bypass: [{header: 'X: y'}]", "4: rooms[0].bypass[0].header: `header` is not built yet; remove it"),
         ("cookie: {domain: x.example}", "4: rooms[0].cookie.domain: `domain` is not built yet; remove it"),
@@ -717,6 +765,85 @@ def test_warnings_of_a_room(load, match, bypass, word):
     assert all(warning.startswith("rooms.launch: ") and word in warning for warning in found)
 
 
+@pytest.mark.parametrize(
+    ("events", "key", "message"),
+    [
+        (
+            "{name: a, start_time: 2026-12-01T12:00:00, end_time: 2026-12-01T13:00Z}",
+            "[0].start_time",
+            "`2026-12-01T12:00:00` has no offset from UTC; write 2026-12-01T12:00:00+09:00, or Z for UTC",
+        ),
+        (
+            "{name: a, start_time: 12:00, end_time: 2026-12-01T13:00Z}",
+            "[0].start_time",
+            "`12:00` is no time; write 2026-12-01T12:00:00+09:00",
+        ),
+        (
+            "{name: a, start_time: 2026-02-30T12:00Z, end_time: 2026-12-01T13:00Z}",
+            "[0].start_time",
+            "`2026-02-30T12:00Z` is no time there is; write 2026-12-01T12:00:00+09:00",
+        ),
+        (
+            "{name: a, start_time: 1999-12-01T12:00Z, end_time: 2026-12-01T13:00Z}",
+            "[0].start_time",
+            "`1999-12-01T12:00Z` is out of bounds; write a time from 2000 to 2999",
+        ),
+        (
+            "{name: a, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T12:00Z}",
+            "[0].end_time",
+            "is not after `start_time`; write a later time",
+        ),
+        (
+            (
+                "{name: a, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z, "
+                "prequeue_start_time: 2026-12-01T12:00Z}"
+            ),
+            "[0].prequeue_start_time",
+            "is not before `start_time`; write an earlier time",
+        ),
+        (
+            (
+                "{name: a, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z, "
+                "prequeue_start_time: 2026-11-30T12:00Z}"
+            ),
+            "[0].prequeue_start_time",
+            "is not less than a day before `start_time`; write a later time",
+        ),
+        (
+            "{name: A b, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z}",
+            "[0].name",
+            "`A b` is no event name; write 1 to 40 of a-z, 0-9 and -",
+        ),
+        (
+            (
+                "{name: a, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z}, "
+                "{name: a, start_time: 2026-12-02T12:00Z, end_time: 2026-12-02T13:00Z}"
+            ),
+            "",
+            "two events are called `a`; give each its own name",
+        ),
+        (
+            (
+                "{name: late, prequeue_start_time: 2026-12-01T12:59Z, start_time: 2026-12-01T14:00Z, "
+                "end_time: 2026-12-01T15:00Z}, {name: a, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z}"
+            ),
+            "",
+            "`late` begins before `a` has ended; let one end before the next begins",
+        ),
+    ],
+)
+def test_an_event_states_moments_that_can_be(room_mistakes, events, key, message):
+    """With their offset, in order, and never two at a time."""
+    assert room_mistakes(f"events: [{events}]") == [f"4: rooms[0].events{key}: {message}"]
+
+
+def test_an_event_for_which_nobody_gathers_is_warned_of(load):
+    """Whoever waits when it starts would lose their place."""
+    text = "events: [{name: noon, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z}]"
+    found = config.warnings(load(f"{ROOM}    {text}\n"))
+    assert any("event noon has no prequeue_start_time" in warning for warning in found)
+
+
 # --- text nobody would write ----------------------------------------------------------------------------------------
 
 _words = st.sampled_from(
@@ -822,6 +949,7 @@ def written_default(shape, name):
         ("### `match` and `bypass`", ("rooms", "*", "bypass", "*")),
         ("### `refresh`", ("rooms", "*", "refresh")),
         ("### `cookie`", ("rooms", "*", "cookie")),
+        ("### `events`", ("rooms", "*", "events", "*")),
     ],
 )
 def test_the_document_lists_every_key(heading, place):

@@ -28,6 +28,7 @@ LASTING = "tests/core/test_lasting.py::"
 STORE = "tests/test_store_contract.py::"
 RELOAD = "tests/faults/test_reload.py::"
 SUPERVISOR = "tests/test_supervisor.py::"
+EVENTS = "tests/test_events.py::"
 
 
 @dataclass(frozen=True)
@@ -363,6 +364,20 @@ BREAKS = [
         '        if self._left or self._head:\n            self._state = _ENDING\n            return b""\n',
         "",
         "tests/web/test_websocket.py::test_a_half_sent_frame_waits_for_its_other_half",
+    ),
+    Break(
+        "P6 an event calls before its start",
+        "core/queueing.py",
+        "if now_ms < self.rolls_until_ms or self._gathers:",
+        "if now_ms < self.rolls_until_ms:",
+        EVENTS + "test_the_line_opens_on_time_and_nobody_is_called_before[calm]",
+    ),
+    Break(
+        "P5 a lost record begins its event anew",
+        "store/book.py",
+        "opening = schedule.begin(event, readings, now_ms) if event else None",
+        "opening = None",
+        EVENTS + "test_a_wiped_record_keeps_the_event_and_its_generation",
     ),
 ]
 

@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-IN_LINE = frozenset({"waiting", "missed", "held"})
-"""What is told to those who stand in line. *Missed* is a returner, who is called before anyone new."""
+IN_LINE = frozenset({"prequeue", "waiting", "missed", "held"})
+"""What is told to those who stand in line, also before the start. *Missed* is a returner, called before anyone new."""
 
 CALLED = frozenset({"called", "admitted"})
+
+CLOCKS_S = 0.05
+"""By how much two clocks of one machine may differ that are read and rounded in different processes."""
 
 VIEW_S = 0.5
 """How old a view may be that an answer is made from: two ticks. A return, too, may take so long to be known."""
@@ -106,7 +109,8 @@ class Rules:
     """What was promised. ``jitter`` is the share of the time told that a page may add by chance.
 
     ``session_s`` is how long a pass lasts whose end its holder was never told; ``protected`` is the path of the room,
-    without a final slash; ``killed_s`` is when a process was killed on purpose, in unix seconds.
+    without a final slash; ``killed_s`` is when a process was killed on purpose, and ``opens_s`` when the line opens, in
+    unix seconds, 0 for from the first.
     """
 
     cap: int
@@ -116,6 +120,7 @@ class Rules:
     jitter: float = 0.3
     protected: str = "/event"
     killed_s: tuple[float, ...] = ()
+    opens_s: float = 0.0
 
     def cut(self, seen: Seen) -> bool:
         """Whether a request without an answer was under way when a process was killed."""
@@ -151,8 +156,9 @@ class Verdict:
     """What the logs say.
 
     ``most_active`` is the most visitors inside at one moment, ``most_held`` the most slots in anybody's hand, offered
-    ones with them. ``buyers`` are those whose order the shop answered, with a unit or without. ``unanswered`` requests
-    are those of which nobody knows what became of them.
+    ones with them. ``gathered`` had a place before the start, ``early`` were called or let in before it. ``buyers`` are
+    those whose order the shop answered, with a unit or without. ``unanswered`` requests are those of which nobody knows
+    what became of them.
     """
 
     rules: Rules
@@ -160,6 +166,8 @@ class Verdict:
     joined: int
     admitted: int
     came_back: int
+    gathered: int
+    early: int
     orders: int
     sold: int
     buyers: int
@@ -195,7 +203,13 @@ class Verdict:
         lost = f": {', '.join(self.places_lost[:3])}" if self.places_lost else ""
         extra = f", {self.ordered_twice} got more than one" if self.ordered_twice else ""
         extra += f", {self.orders_unknown} confirmed and unknown to the shop" if self.orders_unknown else ""
+        opening = Finding(
+            "Nobody before the start",
+            f"{self.gathered} gathered, {self.early} called or let in before it",
+            not self.early,
+        )
         return [
+            *([opening] if self.rules.opens_s else []),
             Finding("In order", f"{len(self.overtakings)} overtakings{first}", not self.overtakings),
             Finding(
                 "A number is given once",
@@ -273,6 +287,10 @@ def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdic
         joined=sum(any(seen.number is not None for seen in rows) for rows in people),
         admitted=len(run.admitted_s),
         came_back=sum(run.came_back(rows) for rows in people),
+        gathered=sum(
+            any(seen.number is not None and seen.answered_s < rules.opens_s for seen in rows) for rows in people
+        ),
+        early=len(run.early()),
         orders=len(told),
         sold=sales.total(),
         buyers=len({served.visitor for served in run.shop if _is_order(served) and served.status in ORDERED}),
@@ -339,6 +357,17 @@ class _Run:
             for seen in rows:
                 if seen.state == "admitted" and seen.number is not None:
                     self.admitted_s.setdefault(seen.number, seen.answered_s)
+
+    def early(self) -> set[int]:
+        """Return the numbers that were called or let in before the start, by anybody's word."""
+        start_s = self.rules.opens_s - CLOCKS_S
+        told = {
+            seen.number
+            for rows in self.people.values()
+            for seen in rows
+            if seen.state in CALLED and seen.number is not None and seen.answered_s < start_s
+        }
+        return told | {number for number, at_s in self.admitted_s.items() if at_s < start_s}
 
     # -- in order -----------------------------------------------------------------------------------------------
 

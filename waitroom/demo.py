@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,10 @@ LIMIT_S = 90.0
 LIMIT_A_VISITOR_S = 0.25
 """A run takes about 0.1 s a visitor; a line that has not ended after this stands still."""
 
+OPENS_S = 6.0
+"""The line opens so long after the proxy is started; those who come before gather."""
+
+LASTS_S = 3_600.0
 START_WITHIN_S = 30.0
 STOP_WITHIN_S = 15.0
 FILES_A_VISITOR = 1.5
@@ -64,6 +69,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 CONFIG = f"""\
 # The demo's room: everyone passes through the line, and everything in it is short, so that a launch takes a minute.
+# The first to come gather before the start.
 listen: 127.0.0.1:0
 origin: {{origin}}
 store: sqlite:///record.db
@@ -81,6 +87,8 @@ rooms:
     claim_within: 3s
     always_queue: true
     refresh: {{{{near: 1s, far: {{far}}s, farthest: {{far}}s, jitter: {JITTER}}}}}
+    events:
+      - {{{{name: noon, prequeue_start_time: "{{begins}}", start_time: "{{opens}}", end_time: "{{ends}}"}}}}
 """
 
 
@@ -212,24 +220,35 @@ class Demo:
     def _per_minute(self) -> int:
         return int(PER_MINUTE * self._times)
 
-    def _config(self, origin: str) -> str:
+    def _config(self, origin: str, opens_s: float) -> str:
         far_s = round(3 * min(self._times, 2.0))
-        return CONFIG.format(origin=origin, workers=self.workers, cap=self._cap, per_minute=self._per_minute, far=far_s)
+        return CONFIG.format(
+            origin=origin,
+            workers=self.workers,
+            cap=self._cap,
+            per_minute=self._per_minute,
+            far=far_s,
+            begins=_stated(opens_s - OPENS_S),
+            opens=_stated(opens_s),
+            ends=_stated(opens_s + LASTS_S),
+        )
 
     async def _run_in(self, folder: Path) -> int:
         settings = folder / "waitroom.yaml"
-        settings.write_text(self._config(NOWHERE))
+        settings.write_text(self._config(NOWHERE, time.time()))
         config.load(settings, {})  # judged before anything is started
         _allow_files(int(self.visitors * FILES_A_VISITOR) + FILES_BESIDE)
         started_s = time.monotonic()
         children: list[Child] = []
         try:
             shop_url = await self._start_shop(folder, children)
-            settings.write_text(self._config(shop_url))
+            opens_s = time.time() + OPENS_S
+            settings.write_text(self._config(shop_url, opens_s))
             url = await self._start_proxy(settings, children)
             _say(f"{self.visitors} visitors come for {self.stock} units; the shop behind the room is {url}/event/")
             _say("p99 is how long 99 of 100 ordinary shoppers' pages took at most.")
-            verdict = await self._watch(folder, url, children[-1])
+            _say(f"The line opens by itself at {_stated(opens_s)}.")
+            verdict = await self._watch(folder, url, children[-1], opens_s)
             seconds = time.monotonic() - started_s
             sys.stdout.write(_summary(verdict, seconds) if self.as_json else _table(verdict, seconds))
             sys.stdout.flush()
@@ -257,7 +276,7 @@ class Demo:
         children.append(await Child.start("the proxy", arguments, settings.with_name("waitroom.jsonl")))
         return f"http://{await children[-1].says('ready on ')}"
 
-    async def _watch(self, folder: Path, url: str, proxy: Child) -> Verdict:
+    async def _watch(self, folder: Path, url: str, proxy: Child, opens_s: float) -> Verdict:
         """Send the crowd, show what it sees while it lasts, and judge what it and the shop wrote down."""
         host, _, port = url.removeprefix("http://").rpartition(":")
         place = Place(host, int(port), jitter=JITTER)
@@ -275,7 +294,8 @@ class Demo:
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
-        rules = checker.Rules(self._cap, self._per_minute, self.stock, SESSION_S, JITTER, killed_s=tuple(killed_s))
+        caps = (self._cap, self._per_minute, self.stock, SESSION_S, JITTER)
+        rules = checker.Rules(*caps, killed_s=tuple(killed_s), opens_s=opens_s)
         return checker.judge(
             checker.read_crowd(folder / "crowd.jsonl"), checker.read_shop(folder / "shop.jsonl"), rules
         )
@@ -290,6 +310,11 @@ class Demo:
         killed_s.append(crowd.now_s())
         os.kill(worker, signal.SIGKILL)
         _say(f"\nkilled worker {worker}, one of {self.workers}, as a machine would")
+
+
+def _stated(at_s: float) -> str:
+    """Return a moment as a configuration states it."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
 
 
 async def _show(crowd: Crowd, stock: int, cap: int) -> None:
@@ -339,6 +364,8 @@ def _summary(verdict: Verdict, seconds: float) -> str:
         "visitors": verdict.visitors,
         "joined": verdict.joined,
         "admitted": verdict.admitted,
+        "gathered": verdict.gathered,
+        "early": verdict.early,
         "orders": verdict.orders,
         "sold": verdict.sold,
         "stock": verdict.rules.stock,

@@ -24,6 +24,7 @@ class RoomState(StrEnum):
 
     OPEN = "open"
     QUEUEING = "queueing"
+    PREQUEUE = "prequeue"
     HELD = "held"
     SOLD_OUT = "sold_out"
     CLOSED = "closed"
@@ -34,6 +35,7 @@ class VisitorState(StrEnum):
     """Where one visitor stands, as ``me`` tells them."""
 
     NONE = "none"
+    PREQUEUE = "prequeue"
     WAITING = "waiting"
     CALLED = "called"
     MISSED = "missed"
@@ -52,6 +54,16 @@ class QueueingMethod(StrEnum):
     FIFO = "fifo"
     PASSTHROUGH = "passthrough"
     REJECT = "reject"
+
+
+class Phase(StrEnum):
+    """How far an event has come."""
+
+    PREQUEUE = "prequeue"
+    OPEN = "open"
+    ENDED = "ended"
+    DROPPED = "dropped"
+    """Taken out of the configuration while it ran, or after: it says nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,66 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomEvent:
+    """A scheduled opening. Its times are those of the wall clock, in milliseconds since 1970.
+
+    Without ``prequeue_start_time_ms`` nobody gathers before the start. The rest are limits of the room that are others
+    while the event runs; None: the room's own.
+    """
+
+    name: str
+    start_time_ms: int
+    end_time_ms: int
+    prequeue_start_time_ms: int | None = None
+    total_active_users: int | None = None
+    new_users_per_minute: int | None = None
+    session_duration_s: float | None = None
+    disable_session_renewal: bool | None = None
+    queueing_method: QueueingMethod | None = None
+    queue_all: bool | None = None
+    always_queue: bool | None = None
+    max_waiting: int | None = None
+
+    @property
+    def begin_ms(self) -> int:
+        """When it begins: people gather, or at once the line opens."""
+        return self.start_time_ms if self.prequeue_start_time_ms is None else self.prequeue_start_time_ms
+
+    def over(self, room: Room) -> Room:
+        """Return ``room`` as it is while this event runs."""
+        stated = {name: value for name in EVENT_LIMITS if (value := getattr(self, name)) is not None}
+        return replace(room, **stated) if stated else room
+
+
+EVENT_LIMITS = (
+    "total_active_users",
+    "new_users_per_minute",
+    "session_duration_s",
+    "disable_session_renewal",
+    "queueing_method",
+    "queue_all",
+    "always_queue",
+    "max_waiting",
+)
+"""The limits of a room that an event may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An event as the record has it: how far it has come, and when it began, starts and ends, in store time.
+
+    ``ahead_ms`` is how far the wall clock was ahead of store time when its times were read.
+    """
+
+    event: str
+    phase: Phase
+    begun_ms: int
+    start_ms: int
+    end_ms: int
+    ahead_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """A protected part of a site, with its limits.
 
@@ -147,6 +219,13 @@ class Room:
     cacheable: bool = False
     cookie_name: str = ""
     origin: Address | None = None
+    events: tuple[RoomEvent, ...] = ()
+
+    def during(self, opening: Opening | None) -> Room:
+        """Return the room as it is in an event that has begun and not ended, else as it is."""
+        if opening is None or opening.phase not in (Phase.PREQUEUE, Phase.OPEN):
+            return self
+        return next((event.over(self) for event in self.events if event.name == opening.event), self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.waiting import interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
-from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
+from waitroom.model import Pass, Phase, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted, Stock
 
 if TYPE_CHECKING:
@@ -50,10 +50,14 @@ AWAY_S = 1.0
 AWAY_RETRY_MS = 2_000
 """When a claim is to be tried again that the store could not be asked for."""
 
+CLOCK_SET_MS = 1_500
+"""A wall clock that is further from where it was expected has been set, not merely kept right."""
+
 AGAIN_TICKS = 2
 """What was given up, and is not known to be gone after so many views, is given up once more."""
 
 _STOPPED = {
+    RoomState.PREQUEUE: VisitorState.PREQUEUE,
     RoomState.HELD: VisitorState.HELD,
     RoomState.SOLD_OUT: VisitorState.SOLD_OUT,
     RoomState.CLOSED: VisitorState.CLOSED,
@@ -145,7 +149,7 @@ class RoomService:
     def __init__(
         self, room: Room, view: Snapshot, store: Store, keyring: Keyring, clock: Clock, *, worker: str = "worker"
     ) -> None:
-        self.room = view.overrides.over(room)
+        self.room = view.overrides.over(room.during(view.opening))
         self.view = view
         self.term = 0
         self._configured = room
@@ -283,9 +287,34 @@ class RoomService:
         times_ms = (claimed.admitted_ms, claimed.end_ms, claimed.stood_ms)
         return Pass(self.room.name, ticket.generation, ticket.number, ticket.visitor, *times_ms)
 
+    def opens_at_ms(self) -> int | None:
+        """Return when the line opens, by the wall clock that our ``Date`` headers show; None when it has, or never.
+
+        It is the time that was configured, unless the clock was set since that was read: what is left does not change.
+        """
+        opening = self.view.opening
+        if opening is None or opening.phase is not Phase.PREQUEUE:
+            return None
+        stated_ms = opening.start_ms + opening.ahead_ms
+        seen_ms = int(self._clock.wall_s() * 1000) + opening.start_ms - self.now_ms()
+        return stated_ms if abs(seen_ms - stated_ms) < CLOCK_SET_MS else round(seen_ms, -3)
+
+    def opens_s(self) -> int | None:
+        """Return in how many whole seconds the line opens; None when it has, or never."""
+        opening = self.view.opening
+        if opening is None or opening.phase is not Phase.PREQUEUE:
+            return None
+        return max(0, math.ceil((opening.start_ms - self.now_ms()) / 1000))
+
     def notes(self) -> list[str]:
         """Return what an operator would want to know of this room, a line each: none when all is well."""
         found = []
+        opening, opens_at_ms = self.view.opening, self.opens_at_ms()
+        if opening is not None and opens_at_ms is not None and opens_at_ms != opening.start_ms + opening.ahead_ms:
+            found.append(
+                f"{self.room.name}: the clock was set since event {opening.event} was read; "
+                f"it starts in {self.opens_s()} s, as the clock went before"
+            )
         if self.away:
             found.append(f"{self.room.name}: the store is away; places and passes hold, nobody new is let in")
         if (rolls_s := (self.view.rolls_until_ms - self.now_ms()) / 1000) > 0:
@@ -441,8 +470,8 @@ class RoomService:
         self.term = ticked.term
         self.view = view
         self._view_s = self._clock.monotonic_s()
-        if view.overrides != before.overrides:
-            self.room = view.overrides.over(self._configured)
+        if (view.overrides, view.opening) != (before.overrides, before.opening):
+            self.room = view.overrides.over(self._configured.during(view.opening))
         self._know(view.generation, view.issued)
         self._looked_up.clear()
         if view.generation != before.generation:  # what was noted while the tick was under way is of the one before
@@ -517,8 +546,9 @@ class RoomService:
 
     def _wait_s(self, ahead: int) -> float | None:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""
-        if self.view.state in _STOPPED:
-            return None
+        return None if self.view.state in _STOPPED else self._pace_wait_s(ahead)
+
+    def _pace_wait_s(self, ahead: int) -> float | None:
         return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)
 
     def _rate_per_minute(self) -> float:
@@ -527,7 +557,13 @@ class RoomService:
         return most if self._free > 0 else round(min(most, self._pace.per_s * 60), 1)
 
     def _told_s(self, ahead: int, *, hidden: bool = False, first: bool = False) -> float:
-        return interval_s(self._wait_s(ahead), self.room.refresh, hidden=hidden, first=first)
+        wait_s = self._wait_s(ahead)
+        if self.view.state is RoomState.PREQUEUE and self.view.opening is not None:
+            # As in any line: by how long it may still take. So those in front hear of the start within seconds, nobody
+            # aims at its very second, and a crowd asks no more often than the same crowd does while it is let in.
+            opens_s = max(0, self.view.opening.start_ms - self.now_ms()) / 1000
+            wait_s = opens_s + (self._pace_wait_s(ahead) or 0.0)
+        return interval_s(wait_s, self.room.refresh, hidden=hidden, first=first)
 
     def _share(self) -> None:
         """Make what is the same for everybody: once a tick, not once a visitor."""
@@ -552,7 +588,7 @@ class RoomService:
                 "farthest": refresh.farthest_s,
                 "jitter": refresh.jitter,
             },
-            "opens_at": None,
+            "opens_at": self.opens_at_ms(),
             "stock": view.overrides.stock,
             "message": view.overrides.message,
         }

@@ -16,6 +16,7 @@ import contextlib
 import heapq
 import itertools
 import random
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
@@ -24,7 +25,7 @@ from waitroom.core.gate import Forward, Shown, pass_end_ms
 from waitroom.core.tokens import Keyring
 from waitroom.core.waiting import HIDDEN_S, silence_s
 from waitroom.errors import StoreAway
-from waitroom.model import TICK_S, Pass, Ticket, VisitorState
+from waitroom.model import TICK_S, Pass, RoomState, Ticket, VisitorState
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
 from waitroom.store.notes import Notes
@@ -170,6 +171,7 @@ class Outcome:
     store_operations: int = 0
     wishes: int = 0
     asks: int = 0
+    asks_in_s: Counter[int] = field(default_factory=Counter)
     rising: int = 0
 
     @property
@@ -483,13 +485,14 @@ class Crowd:
             self._judge_order(joined.number)
             self._enter(person, service.joined_pass(joined))
             return
-        person.carried = Ticket(self.room.name, 1, joined.number, joined.visitor, joined.joined_ms)
+        person.carried = service.ticket(joined)
         person.aheads.append(joined.ahead)
         self._wait(person, told.refresh_s)
 
     async def _ask(self, person: Person) -> None:
         assert isinstance(person.carried, Ticket)
         self.outcome.asks += 1
+        self.outcome.asks_in_s[int(self.now_s)] += 1
         person.asked = True
         hidden = person.kind == "hidden"
         service = self.service
@@ -512,7 +515,7 @@ class Crowd:
                 self._come_back(person, max(claimed.retry_ms / 1000, TICK_S))
                 return
         assert told.ahead is not None
-        if told.state is VisitorState.WAITING:
+        if told.state in (VisitorState.WAITING, VisitorState.PREQUEUE):
             self.outcome.rising += told.ahead > min(person.aheads)
             person.aheads.append(told.ahead)
         self._wait(person, told.refresh_s)
@@ -586,7 +589,7 @@ class Crowd:
             return
         # The tab that was left open claims with the same ticket. A process before this one took its record with it.
         if person.repeats and person.admitted_s is not None and person.admitted_s >= self._process_since_s:
-            ticket = Ticket(self.room.name, 1, person.number, entry_pass.visitor, 0)
+            ticket = Ticket(self.room.name, entry_pass.generation, person.number, entry_pass.visitor, 0)
             again = await self._claim(person, ticket)
             self.outcome.repeats_differ += bool(again.end_ms) and again.admitted_ms != entry_pass.admitted_ms
         if self._chance.random() > SILENT_LEAVERS:
@@ -622,7 +625,8 @@ class Crowd:
         head = self._by_number[min(present)] if present else None
         # Who has not asked once is waited for, not called; and a return takes two ticks to be known.
         ready = head is not None and head.asked and head.waiting_since_s < self.now_s - 2 * TICK_S
-        self._idle_s = self._idle_s + TICK_S if free > 0 and ready else 0.0
+        idle = free > 0 and ready and view.state is not RoomState.PREQUEUE
+        self._idle_s = self._idle_s + TICK_S if idle else 0.0
         self.outcome.longest_idle_s = max(self.outcome.longest_idle_s, self._idle_s)
 
     def _judge_windows(self) -> None:

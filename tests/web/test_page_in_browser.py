@@ -381,6 +381,26 @@ async def test_script_and_server_say_the_same(browser, shop, case):
     assert heard == await page_text(browser)
 
 
+async def test_the_page_counts_down_to_the_start(browser, shop):
+    """From what the server said was left, and after each answer from the start and the server's ``Date``."""
+    shop.pages = [PAGES.waiting(replace(LINE, state=VisitorState.PREQUEUE, wait_s=None, opens_s=754))]
+    shop.tell("prequeue", wait_s=None, opens_at=0, refresh_s=10)
+    await browser.open(f"{shop.url}/event/")
+    assert await browser.text("wait") == "opens in 00:12:34"
+    assert await browser.text("heading") == "Opening soon"
+    await browser.pass_time(4)
+    await browser.ask("new Promise((done) => setInterval(done, 700))")
+    assert await browser.text("wait") == "opens in 00:12:30"
+    shop.told[0]["opens_at"] = await browser.ask("Date.now()") + 3_700_000
+    await browser.pass_time(12)
+    await browser.ask("new Promise((done) => setInterval(done, 700))")
+    assert await browser.text("wait") == "opens in 01:01:28"
+    shop.told[0] |= {"state": "waiting", "opens_at": None, "wait_s": [240, 420]}
+    await browser.pass_time(14)
+    await browser.ask("new Promise((done) => setInterval(done, 700))")
+    assert await browser.text("wait") == "about 4 to 7 minutes"
+
+
 async def test_a_call_is_entered_exactly_once(browser, shop):
     """At the turn the page goes in by itself, one time, to the address it was given."""
     shop.tell()

@@ -180,6 +180,13 @@ def test_the_wait_is_a_range_that_holds_what_it_was_given(wait_s, words):
     assert Reader(PAGES.waiting(replace(LINE, wait_s=wait_s))).one("wait")[1] == words
 
 
+def test_before_the_start_the_page_says_how_long_it_is_to_it():
+    """Also without script, which refreshes itself; the script counts on from the same number."""
+    reader = Reader(PAGES.waiting(replace(LINE, state=VisitorState.PREQUEUE, wait_s=None, opens_s=3_754)))
+    assert reader.one("wait")[1] == "opens in 01:02:34"
+    assert reader.one("page")[0]["data-opens"] == "3754"
+
+
 @pytest.mark.parametrize(
     ("refresh_s", "words"), [(1, "1 second"), (2, "2 seconds"), (119, "119 seconds"), (150, "3 minutes")]
 )

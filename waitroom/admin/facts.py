@@ -31,7 +31,7 @@ class GateReason(StrEnum):
     NO_TELEMETRY = "no_telemetry"
 
 
-SHUT = (RoomState.HELD, RoomState.CLOSED, RoomState.SOLD_OUT)
+SHUT = (RoomState.PREQUEUE, RoomState.HELD, RoomState.CLOSED, RoomState.SOLD_OUT)
 
 
 def gate_reason(facts: Mapping[str, Any]) -> GateReason:

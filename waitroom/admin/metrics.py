@@ -38,6 +38,7 @@ ROOM: Final[Mapping[str, tuple[str, str]]] = {
     "new_users_per_minute": ("cap_new_users_per_minute", "The cap on visitors let in a minute, as it is in force."),
     "stock": ("stock", "What the origin said it has left, where it said anything."),
     "rests_s": ("rests_seconds", "How long nobody will be let in yet, because the room's record was lost."),
+    "opens_s": ("opens_seconds", "In how long the line of an event opens, while people gather for it."),
     "joined_total": ("joined_total", "Numbers given."),
     "called_total": ("called_total", "Calls made."),
     "admitted_total": ("admitted_total", "Passes given."),

@@ -31,8 +31,8 @@ class Verb:
     """One thing that can be said to a room.
 
     ``says`` are settings that it states as they are, ``setting`` the one whose value is typed. ``own``: it is no
-    setting, but has a path of its own. ``asks``: it cannot be taken back, and so asks first. ``not_in`` is a state that
-    it does not lead out of, and in which it therefore does not do what its name says.
+    setting, but has a path of its own. ``asks``: it cannot be taken back, and so asks first. ``not_in`` are states
+    that it does not lead out of, and in which it therefore does not do what its name says.
     """
 
     help: str
@@ -41,12 +41,13 @@ class Verb:
     setting: str = ""
     own: bool = False
     asks: bool = False
-    not_in: str = ""
+    not_in: tuple[str, ...] = ()
 
 
 STILL: Mapping[str, str] = {
     "passthrough": "still lets everyone in: suspended and passthrough go before what was said; `open` ends both",
     "sold_out": "is still sold out: the shop states a stock of 0",
+    "closed": "is still closed: its event has ended; give it a later end_time, or take it out of the file, and reload",
 }
 """Why a verb that was said does not show, by the state that the room is in."""
 
@@ -56,7 +57,7 @@ VERBS: Mapping[str, Verb] = {
         description="Hold everyone: nobody new goes in and nobody is called. Who is inside stays inside, who waits "
         "keeps their place, and newcomers get places. `open` goes on.",
         says={"queue_all": True},
-        not_in="passthrough",
+        not_in=("passthrough",),
     ),
     "open": Verb(
         help="let people in, in order",
@@ -64,7 +65,7 @@ VERBS: Mapping[str, Verb] = {
         "the configuration says it: the line goes on in order, under both caps. A stock of 0 that the shop states is "
         "the shop's, and stays.",
         says={"queue_all": False, "closed": False, "final": False, "suspended": False, "queueing_method": "fifo"},
-        not_in="sold_out",
+        not_in=("sold_out", "closed"),
     ),
     "passthrough": Verb(
         help="let everyone in at once, past both caps; asks first",
@@ -78,7 +79,7 @@ VERBS: Mapping[str, Verb] = {
         description="End the line: everyone in it is told that it is over, and nobody new gets a place. Who is inside "
         "stays until their pass runs out. `open` takes it back.",
         says={"closed": True},
-        not_in="passthrough",
+        not_in=("passthrough",),
     ),
     "reset": Verb(
         help="forget the line and the passes, and begin anew; asks first",
@@ -247,8 +248,8 @@ def _room(options: argparse.Namespace, client: AdminClient) -> None:
         said["keep_inside"] = True
     room = client.say(name, said, options.verb if verb.own else "")
     print(json.dumps(room, ensure_ascii=False) if "json" in options else "\n".join(showing.table([room])))
-    if verb.not_in and room["state"] == verb.not_in:
-        raise CommandError(f"{name} {STILL[verb.not_in]}")
+    if room["state"] in verb.not_in:
+        raise CommandError(f"{name} {STILL[room['state']]}")
 
 
 def _warning(room: Mapping[str, Any], options: argparse.Namespace) -> str:

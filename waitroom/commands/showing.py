@@ -42,7 +42,7 @@ def touched(room: Mapping[str, Any]) -> tuple[int, int]:
 def _row(room: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         room["room"],
-        room["state"],
+        _state(room),
         f"{room['waiting']:,}",
         _of(room["inside"], room["total_active_users"]),
         f"{room['called']:,}",
@@ -50,6 +50,13 @@ def _row(room: Mapping[str, Any]) -> tuple[str, ...]:
         room["gate_reason"],
         _said(room["said"]),
     )
+
+
+def _state(room: Mapping[str, Any]) -> str:
+    if room["opens_s"] is None:
+        return str(room["state"])
+    minutes, seconds = divmod(int(room["opens_s"]), 60)
+    return f"{room['state']}, opens in {minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def _of(count: int, cap: int | None) -> str:

@@ -81,6 +81,12 @@ def _room_warnings(room: Room) -> Iterator[str]:
         for rule in room.match:
             if _names_payment(rule):
                 yield f"{rule.path} looks like a payment callback, and no bypass names one: a gateway cannot wait"
+    for event in room.events:
+        if event.prequeue_start_time_ms is None:
+            yield (
+                f"event {event.name} has no prequeue_start_time: whoever waits when it starts loses their place, for "
+                "each event has a line of its own"
+            )
     hosts = {rule.host for rule in room.match}
     if len(hosts) > 1 or any(host.startswith("*.") for host in hosts):
         yield "the room spans hosts, and its cookie is kept by each host alone: a visitor has a place on each"

@@ -28,6 +28,13 @@ def room_name(value: str) -> str:
     return value
 
 
+def event_name(value: str) -> str:
+    """Return a name that tells one event of a room from the others."""
+    if _ROOM_NAME.fullmatch(value) is None:
+        raise ValueError(f"{shown(value)} is no event name; write 1 to 40 of a-z, 0-9 and -")
+    return value
+
+
 def host(value: str) -> str:
     """Return ``*``, a name, ``*.name``, or an IPv6 address in brackets and in its one spelling."""
     if value == "*":

@@ -9,6 +9,7 @@ The context of a validation is the address where we listen, or None while that i
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -35,6 +36,9 @@ PEOPLE_MAX = 10_000_000
 WORKERS_MAX = 64
 """A worker keeps a core busy and has its own connections to the origin; more cores than these serve something else."""
 
+DAY_MS = 86_400_000
+"""People gather for less than a day: the page counts hours, and nobody waits longer in front of it."""
+
 Place = tuple[str, ...]
 """Where keys stand, with ``*`` for any item of a list: ``("rooms", "*")``."""
 
@@ -48,7 +52,7 @@ NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "outage_reserve"): "60s",
     ("rooms", "*", "languages"): ["ko", "en"],
     ("rooms", "*", "templates"): None,
-    ("rooms", "*", "events"): [],
+    ("rooms", "*", "events", "*", "shuffle_at_event_start"): False,
     ("rooms", "*", "priority"): None,
     ("rooms", "*", "one_ticket_per"): "cookie",
     ("rooms", "*", "bypass", "*", "ip"): NOTHING,
@@ -123,6 +127,46 @@ def _admin_listening(value: object, info: ValidationInfo) -> Address:
     return address
 
 
+def _after(other: str) -> AfterValidator:
+    """Keep an instant after the one under the key ``other``, which stands before it."""
+
+    def check(value: int, info: ValidationInfo) -> int:
+        if value <= info.data.get(other, value - 1):
+            raise ValueError(f"is not after `{other}`; write a later time")
+        return value
+
+    return AfterValidator(check)
+
+
+def _before(other: str) -> AfterValidator:
+    """Keep an instant before the one under the key ``other``, which stands before it, by less than a day."""
+
+    def check(value: int, info: ValidationInfo) -> int:
+        before_ms = info.data.get(other, value + 1) - value
+        if not 0 < before_ms < DAY_MS:
+            what, other_time = ("less than a day before", "a later") if before_ms > 0 else ("before", "an earlier")
+            raise ValueError(f"is not {what} `{other}`; write {other_time} time")
+        return value
+
+    return AfterValidator(check)
+
+
+def _in_turn(events: list[EventShape]) -> list[EventShape]:
+    """Let no two events bear one name, or run at one time: a room has one line."""
+    named: set[str] = set()
+    for event in events:
+        if event.name in named:
+            raise ValueError(f"two events are called `{event.name}`; give each its own name")
+        named.add(event.name)
+    in_order = sorted(events, key=lambda event: event.begin)
+    for event, following in pairwise(in_order):
+        if following.begin < event.end_time:
+            raise ValueError(
+                f"`{following.name}` begins before `{event.name}` has ended; let one end before the next begins"
+            )
+    return events
+
+
 _String = WithJsonSchema({"type": "string"})
 _Origin = Annotated[
     Address,
@@ -145,6 +189,9 @@ _QueueingMethod = Annotated[
     Literal["fifo", "passthrough", "reject"],
     _later("random", "`random` is not built yet; write fifo, passthrough or reject"),
 ]
+
+
+_Instant = Annotated[int, PlainValidator(values.instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
 def _key(default: Any, description: str, **bounds: Any) -> Any:
@@ -211,6 +258,32 @@ class CookieShape(Shape):
     name: Annotated[str, AfterValidator(rules.cookie_name)] = _key("waitroom_{room}", "Its name; {room} is the room's.")
 
 
+class EventShape(Shape):
+    """A scheduled opening, and the room's limits that are others while it runs."""
+
+    name: Annotated[str, AfterValidator(rules.event_name)] = Field(description="1 to 40 of a-z, 0-9 and -; unique.")
+    start_time: _Instant = Field(description="When the line opens, with its offset, as 2026-12-01T12:00:00+09:00.")
+    end_time: Annotated[_Instant, _after("start_time")] = Field(
+        description="When the line ends, after `start_time`; who is inside stays until the pass ends."
+    )
+    prequeue_start_time: Annotated[_Instant, _before("start_time")] | None = _key(
+        None, "From when on people may gather and get places, before `start_time`; null: nobody gathers."
+    )
+    total_active_users: _People | None = _key(None, "As the room's, while the event runs; null: the room's own.")
+    new_users_per_minute: _People | None = _key(None, "As the room's, while the event runs; null: the room's own.")
+    session_duration: Duration | None = _key(None, "As the room's, while the event runs; null: the room's own.")
+    disable_session_renewal: bool | None = _key(None, "As the room's, while the event runs; null: the room's own.")
+    queueing_method: _QueueingMethod | None = _key(None, "As the room's, from the start; null: the room's own.")
+    queue_all: bool | None = _key(None, "As the room's, while the event runs; null: the room's own.")
+    always_queue: bool | None = _key(None, "As the room's, from the start; null: the room's own.")
+    max_waiting: _People | None = _key(None, "As the room's, while the event runs; null: the room's own.")
+
+    @property
+    def begin(self) -> int:
+        """When the event begins."""
+        return self.start_time if self.prequeue_start_time is None else self.prequeue_start_time
+
+
 class RoomShape(Shape):
     """A protected part of the site, its limits and its line."""
 
@@ -241,6 +314,9 @@ class RoomShape(Shape):
     )
     cacheable: bool = _switch("true: shared caches may keep the room's documents.")
     cookie: CookieShape = _key({"name": "waitroom_{room}"}, "The cookie that holds the ticket or the pass.")
+    events: Annotated[list[EventShape], AfterValidator(_in_turn)] = _key(
+        [], "Openings at a set time, each with a line of its own."
+    )
 
 
 class SiteShape(Shape):
@@ -292,6 +368,7 @@ SHAPES: Mapping[Place, type[Shape]] = {
     ("rooms", "*", "bypass", "*"): BypassShape,
     ("rooms", "*", "refresh"): RefreshShape,
     ("rooms", "*", "cookie"): CookieShape,
+    ("rooms", "*", "events", "*"): EventShape,
 }
 """Which shape judges which mapping of the file."""
 

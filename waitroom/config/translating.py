@@ -9,12 +9,23 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from waitroom.model import Admin, PathRule, QueueingMethod, Refresh, Room, Settings, Site, StoreUrl, WireLimits
+from waitroom.model import (
+    Admin,
+    PathRule,
+    QueueingMethod,
+    Refresh,
+    Room,
+    RoomEvent,
+    Settings,
+    Site,
+    StoreUrl,
+    WireLimits,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from waitroom.config.shapes import FileShape, RoomShape, RuleShape, Shape
+    from waitroom.config.shapes import EventShape, FileShape, RoomShape, RuleShape, Shape
 
 
 def settings(shape: FileShape, folder: Path) -> Settings:
@@ -38,9 +49,17 @@ def _room(shape: RoomShape) -> Room:
         "bypass": tuple(_rule(rule) for rule in shape.bypass),
         "queueing_method": QueueingMethod(shape.queueing_method),
         "refresh": Refresh(**_named(Refresh, shape.refresh)),
+        "events": tuple(_event(event) for event in shape.events),
         "cookie_name": shape.cookie.name.replace("{room}", shape.name),
     }
     return Room(**_named(Room, shape, **made))
+
+
+def _event(shape: EventShape) -> RoomEvent:
+    method = shape.queueing_method
+    return RoomEvent(
+        **_named(RoomEvent, shape, queueing_method=None if method is None else QueueingMethod(method)),
+    )
 
 
 def _rule(shape: RuleShape) -> PathRule:
@@ -51,7 +70,6 @@ def _named(noun: type[Any], shape: Shape, **made: object) -> dict[str, Any]:
     """Return the shape's values, and what was made of them, under the noun's names."""
     values = dict(shape) | made
     names = {
-        field.name: (field.name, field.name.removesuffix("_s"), field.name.removesuffix("_per_minute"))
-        for field in fields(noun)
+        field.name: (field.name, *map(field.name.removesuffix, ("_s", "_ms", "_per_minute"))) for field in fields(noun)
     }
     return {name: values[next(key for key in keys if key in values)] for name, keys in names.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,13 @@ def kind(value: object) -> str:
     if isinstance(value, list):
         return "a list"
     return f"`{str(value).lower()}`" if isinstance(value, bool) else shown(value)
+
+
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,3})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+)
+_INSTANTS = (946_684_800_000, 32_503_680_000_000)
+"""From the year 2000 to the year 3000, in milliseconds: whatever else it is, it is a slip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,27 @@ Rate = Annotated[int, _RATE.between("1/m", "10000000/m"), _RATE.schema()]
 def seconds(value: float) -> str:
     """Return a duration as an operator would write it, in seconds."""
     return f"{value:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def instant(value: object) -> int:
+    """Return a moment, written with its offset, in milliseconds since 1970.
+
+    Without an offset it would be another moment on every machine.
+    """
+    example = "2026-12-01T12:00:00+09:00"
+    text = value if isinstance(value, str) else ""
+    if _INSTANT.fullmatch(text) is None:
+        naive = _INSTANT.fullmatch(f"{text}Z") is not None
+        what = "has no offset from UTC" if naive else "is no time"
+        raise ValueError(f"{kind(value)} {what}; write {f'{text}+09:00, or Z for UTC' if naive else example}")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is no time there is; write {example}") from None
+    milliseconds = round(moment.timestamp() * 1000)
+    if not _INSTANTS[0] <= milliseconds < _INSTANTS[1]:
+        raise ValueError(f"{shown(text)} is out of bounds; write a time from 2000 to 2999")
+    return milliseconds
 
 
 def is_host(host: str) -> bool:

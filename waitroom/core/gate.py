@@ -111,7 +111,7 @@ def decide(room: Room, view: Snapshot, shown: Shown, now_ms: int) -> Decision:
     if not shown.document:
         # In standby a shop's own calls go through; from the moment the room queues, only a pass helps.
         return Forward("standby") if view.state is RoomState.OPEN else TurnAway(Refusal.NOT_A_DOCUMENT)
-    if view.overrides.closed:
+    if view.closed:
         return TurnAway(Refusal.CLOSED)
     if view.overrides.final:
         return TurnAway(Refusal.SOLD_OUT)
@@ -123,7 +123,7 @@ def decide(room: Room, view: Snapshot, shown: Shown, now_ms: int) -> Decision:
             return Admit(shown.ticket, not shown.safe)
     if not shown.safe and not shown.from_here:
         return TurnAway(Refusal.CROSS_SITE_FORM)
-    if room.queueing_method is QueueingMethod.REJECT and view.state is not RoomState.OPEN:
+    if room.queueing_method is QueueingMethod.REJECT and view.state not in (RoomState.OPEN, RoomState.PREQUEUE):
         return TurnAway(Refusal.REJECTED)
     if room.max_waiting is not None and view.present >= room.max_waiting and view.state is not RoomState.OPEN:
         return TurnAway(Refusal.FULL)

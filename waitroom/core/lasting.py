@@ -33,7 +33,8 @@ from waitroom.core.queueing import (
     Line,
     _Chunk,
 )
-from waitroom.model import Overrides, QueueingMethod
+from waitroom.core.schedule import Reading
+from waitroom.model import Opening, Overrides, Phase, QueueingMethod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -132,6 +133,8 @@ def header(line: Line) -> dict[str, Any]:
         "cap_exceeded": line.cap_exceeded,
         "admissions": [list(bucket) for bucket in line.admissions.record()],
         "overrides": asdict(line.overrides),
+        "opening": None if line.opening is None else asdict(line.opening),
+        "readings": [asdict(reading) for reading in line.readings],
     }
 
 
@@ -191,10 +194,15 @@ def is_busy(line: Line) -> bool:
 def restore(room: Room, kept: Kept) -> Line:
     """Return the line that was kept, under the settings of ``room``."""
     head = kept.header
-    line = Line(room, head["born_ms"], generation=head["generation"], base=head["base"])
-    line.overrides = _overrides(head["overrides"])
-    line.room = line.overrides.over(room)
-    line.admissions.per_minute = line.room.new_users_per_minute
+    line = Line(
+        room,
+        head["born_ms"],
+        generation=head["generation"],
+        base=head["base"],
+        overrides=_overrides(head["overrides"]),
+        opening=_opening(head.get("opening")),
+    )
+    line.readings = tuple(Reading(**reading) for reading in head.get("readings", ()))
     line.admissions.restore((bucket, count) for bucket, count in head["admissions"])
     for name in [
         "issued",
@@ -308,6 +316,10 @@ def _slot(line: Line, number: int) -> Slot | None:
 
 def _repeat(key: str, until_ms: int, joined: Joined) -> Repeat:
     return Repeat(key, until_ms, joined.number, joined.visitor, joined.joined_ms, joined.ahead)
+
+
+def _opening(kept: Mapping[str, Any] | None) -> Opening | None:
+    return None if kept is None else Opening(**{**kept, "phase": Phase(kept["phase"])})
 
 
 def _overrides(said: Mapping[str, Any]) -> Overrides:

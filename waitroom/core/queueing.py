@@ -32,12 +32,13 @@ from typing import TYPE_CHECKING, Final
 
 from waitroom.core.inlet import Admissions
 from waitroom.core.waiting import OFFER_S, SILENCE_S, silence_s
-from waitroom.model import Overrides, QueueingMethod, RoomState
+from waitroom.model import Overrides, Phase, QueueingMethod, RoomState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from waitroom.model import Room
+    from waitroom.core.schedule import Reading
+    from waitroom.model import Opening, Room
 
 NONE: Final = 0
 NEW: Final = 1
@@ -174,6 +175,12 @@ class Snapshot:
     rolls_until_ms: int = 0
     former: Mapping[tuple[int, int], int] = field(default_factory=dict, repr=False)
     calls: int = 0
+    opening: Opening | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the line has ended, by somebody's word or because its event has."""
+        return self.overrides.closed or (self.opening is not None and self.opening.phase is Phase.ENDED)
 
     def standing(self, number: int) -> int:
         """Return the standing of ``number``; NONE for one that this view does not know but cannot rule out."""
@@ -238,6 +245,7 @@ class Line:
     ``assumed_until_ms`` is until when every slot must be taken for used, after a record was lost while passes were out;
     ``rolls_until_ms`` until when nobody is called or passed over, because not everybody had the time to be heard.
     ``former`` are passes of generations before this one that run out by themselves: generation, number, and the end.
+    ``opening`` is the event that this generation is of, ``readings`` how the times of the room's events are read.
     """
 
     def __init__(
@@ -249,10 +257,13 @@ class Line:
         base: int = 1,
         assumed_until_ms: int = 0,
         overrides: Overrides | None = None,
+        opening: Opening | None = None,
     ) -> None:
         self.configured = room
         self.overrides = overrides or Overrides()
-        self.room = self.overrides.over(room)
+        self.opening = opening
+        self.readings: tuple[Reading, ...] = ()
+        self.room = self.overrides.over(room.during(opening))
         self.generation = generation
         self.base = base
         self.earlier: list[tuple[int, int]] = []
@@ -310,9 +321,9 @@ class Line:
 
         Moves over the absent even when there is nothing to give, so that the count of the present stays true.
         """
-        if now_ms < self.rolls_until_ms:
+        if now_ms < self.rolls_until_ms or self._gathers:
             return []
-        if self.room.queue_all or self.overrides.closed or self.overrides.sold_out:
+        if self.room.queue_all or self._ended or self.overrides.sold_out:
             budget = 0
         free = max(0, min(budget, self.free_slots(now_ms), self.admissions.minute_room(now_ms)))
         called: list[int] = []
@@ -427,7 +438,7 @@ class Line:
     def configure(self, room: Room, overrides: Overrides, now_ms: int) -> None:
         """Go on with other settings, or with other words over them. Nobody inside is thrown out, no place is lost."""
         self.configured, self.overrides = room, overrides
-        self.room = overrides.over(room)
+        self.room = overrides.over(room.during(self.opening))
         self.admissions.per_minute = self.room.new_users_per_minute
         if self.room.queue_all:
             self.still_since_ms = self.still_since_ms or now_ms
@@ -518,6 +529,7 @@ class Line:
             rolls_until_ms=self.rests_until_ms if now_ms < self.rests_until_ms else 0,
             former=dict(self.former),
             calls=self.calls,
+            opening=self.opening,
         )
 
     # -- what it knows ------------------------------------------------------------------------------------------
@@ -554,15 +566,23 @@ class Line:
 
     def state(self, now_ms: int) -> RoomState:
         """Return what the room is doing."""
-        if self.room.suspended or self.room.queueing_method is QueueingMethod.PASSTHROUGH:
+        # The configuration opens no door before an event's start, nor after its end; an operator may.
+        said = self.overrides.queueing_method if self._gathers or self._over else self.room.queueing_method
+        if self.room.suspended or said is QueueingMethod.PASSTHROUGH:
             return RoomState.PASSTHROUGH
-        if self.overrides.closed:
+        if self.overrides.closed or self._over:
             return RoomState.CLOSED
         if self.overrides.sold_out:
             return RoomState.SOLD_OUT
         if self.room.queue_all:
             return RoomState.HELD
+        if self._gathers:
+            return RoomState.PREQUEUE
         return RoomState.OPEN if self._standby(now_ms) else RoomState.QUEUEING
+
+    def opens_ms(self, now_ms: int) -> int:
+        """Return in how many milliseconds the line of an event opens; 0 when it has, or there is none."""
+        return max(1, self.opening.start_ms - now_ms) if self.opening is not None and self._gathers else 0
 
     @property
     def passes_end_ms(self) -> int:
@@ -595,13 +615,24 @@ class Line:
         )
 
     @property
+    def _gathers(self) -> bool:
+        """Whether the line's event has not started: people take places, and nobody is called."""
+        return self.opening is not None and self.opening.phase is Phase.PREQUEUE
+
+    @property
+    def _over(self) -> bool:
+        """Whether the line's event has ended."""
+        return self.opening is not None and self.opening.phase is Phase.ENDED
+
+    @property
     def _ended(self) -> bool:
-        """Whether the line has ended: closed, or sold out for good."""
-        return self.overrides.closed or self.overrides.final
+        """Whether the line has ended: closed, sold out for good, or its event is over."""
+        return self.overrides.closed or self.overrides.final or self._over
 
     def _rests(self, now_ms: int) -> bool:
         """Whether nobody is let in now who was not called before."""
-        return self.room.queue_all or self._ended or self.overrides.sold_out or now_ms < self.rests_until_ms
+        stopped = self.room.queue_all or self._ended or self.overrides.sold_out or self._gathers
+        return stopped or now_ms < self.rests_until_ms
 
     @property
     def _full(self) -> bool:
@@ -628,7 +659,8 @@ class Line:
 
     def _join(self, request: JoinRequest, now_ms: int) -> Joined:
         standby = self._standby(now_ms)
-        if self._ended or (not standby and (self.room.queueing_method is QueueingMethod.REJECT or self._full)):
+        rejects = self.room.queueing_method is QueueingMethod.REJECT and not self._gathers
+        if self._ended or (not standby and (rejects or self._full)):
             return Joined(0, request.visitor, now_ms, generation=self.generation)
         self.issued = number = self.issued + 1
         self.joined += 1

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from waitroom.core import lasting
+from waitroom.core import lasting, schedule
 from waitroom.core.queueing import MINUTE_MS, Claimed, Line
-from waitroom.model import Overrides, QueueingMethod
+from waitroom.model import Overrides, Phase, QueueingMethod
 from waitroom.ports import Status, Ticked
 from waitroom.store.notes import RoomNote
 
@@ -39,6 +39,14 @@ ROLL_MS = 1_000
 LOG_MAX = 200
 """How much of what was said to a room is remembered."""
 
+_PHASES = {
+    Phase.PREQUEUE: "people gather",
+    Phase.OPEN: "the line opens",
+    Phase.ENDED: "the line ends",
+    Phase.DROPPED: "is in the configuration no more",
+}
+"""What the log says of an event."""
+
 PEOPLE_MAX = 10_000_000
 MESSAGE_CHARS_MAX = 500
 NOT_BUILT = ("admission", "admission_floor_per_minute")
@@ -49,7 +57,8 @@ class Book:
 
     ``at_ms`` is when it was kept; ``assume_ran``: a room without a record or a note is taken for one that has run.
     ``watched``: the lines remember what changes, for a store that keeps it; what is to be noted then waits for
-    ``note_kept``, because a note that says more than the record makes a successor doubt the record.
+    ``note_kept``, because a note that says more than the record makes a successor doubt the record. ``ahead_ms`` is how
+    far the wall clock is ahead of store time: the times of events are read by it.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class Book:
         at_ms: int = 0,
         assume_ran: bool = False,
         watched: bool = False,
+        ahead_ms: int = 0,
     ) -> None:
         self._notes = notes
         self._noted: dict[str, RoomNote] = dict(notes.read()) if notes else {}
@@ -77,15 +87,16 @@ class Book:
         self.lines: dict[str, Line] = {}
         self.logs: dict[str, list[dict[str, Any]]] = {}
         self.renewed: set[str] = set()
-        self.configure(rooms, now_ms)
+        self.configure(rooms, now_ms, ahead_ms=ahead_ms)
 
-    def configure(self, rooms: Sequence[Room], now_ms: int) -> None:
+    def configure(self, rooms: Sequence[Room], now_ms: int, *, ahead_ms: int = 0) -> None:
         """Go on with these settings. A room that is named no more is kept, for workers that still serve it."""
         for room in rooms:
             line = self.lines.get(room.name)
             if line is None:
-                self._put(room.name, self._open(room, now_ms))
+                self._put(room.name, self._open(room, now_ms, ahead_ms))
             else:
+                line.readings = schedule.read(room.events, line.readings, ahead_ms, reloaded_ms=now_ms)
                 line.configure(room, line.overrides, now_ms)
 
     # -- steps: see ``ports.Store`` --------------------------------------------------------------------------------
@@ -144,11 +155,11 @@ class Book:
 
     def snapshot(self, room: str, now_ms: int) -> Snapshot:
         """Return the present view."""
-        return self.lines[room].snapshot(now_ms)
+        return self._on_time(room, now_ms).snapshot(now_ms)
 
     def operate(self, room: str, verbs: Mapping[str, Any], who: str, now_ms: int) -> None:
         """Do what an operator says. Raises ``ValueError`` with a sentence, and then nothing was done."""
-        line = self.lines[room]
+        line = self._on_time(room, now_ms)
         verbs = dict(verbs)
         reset, clear = verbs.pop("reset", None), verbs.pop("clear", None)
         said = Overrides() if clear else line.overrides
@@ -188,6 +199,8 @@ class Book:
             "overtakings_total": line.overtakings,
             "cap_exceeded_total": line.cap_exceeded,
             "rests_s": resting_ms / 1000,
+            "event": line.opening.event if line.opening and line.opening.phase is not Phase.DROPPED else None,
+            "opens_s": line.opens_ms(now_ms) / 1000 if line.opens_ms(now_ms) else None,
             "stock": line.overrides.stock,
             "message": line.overrides.message,
             "said": {
@@ -227,7 +240,8 @@ class Book:
         assert self._notes is not None
         for name, line in self.lines.items():
             if line.issued >= line.base or line.generation > 1 or line.earlier:
-                self._noted[name] = RoomNote(line.issued, self._rests_until_ms(line, now_ms), line.generation)
+                event = line.opening.event if line.opening else ""
+                self._noted[name] = RoomNote(line.issued, self._rests_until_ms(line, now_ms), line.generation, event)
         if self._notes.write(self._noted):
             self._note_due_ms = now_ms + NOTE_EVERY_MS
 
@@ -237,18 +251,24 @@ class Book:
         self.lines[room] = line
         self.renewed.add(room)
 
-    def _open(self, room: Room, now_ms: int) -> Line:
+    def _open(self, room: Room, now_ms: int, ahead_ms: int) -> Line:
         """Return a room's line: the one that was kept, or one that knows that it may have forgotten."""
         kept, noted = self._kept.get(room.name), self._noted.get(room.name)
-        if kept is None and noted is None and not self._assume_ran:
-            return Line(room, now_ms)
         line = None if kept is None else lasting.restore(room, kept)
+        readings = schedule.read(room.events, line.readings if line else (), ahead_ms)
         known, trusted = noted.issued if noted else 0, False
         if line is None or (noted and noted.generation > line.generation):
             # Where a reset was lost, what had been said to the room was not.
             overrides = line.overrides if line else None
-            line = Line(room, now_ms, generation=noted.generation if noted else 1, overrides=overrides)
+            event = next((event for event in room.events if noted and event.name == noted.event), None)
+            opening = schedule.begin(event, readings, now_ms) if event else None
+            generation = noted.generation if noted else 1
+            line = Line(room, now_ms, generation=generation, overrides=overrides, opening=opening)
+            line.readings = readings
+            if kept is None and noted is None and not self._assume_ran:
+                return line
         else:
+            line.readings = readings
             line.leader, line.leads_until_ms = "", 0
             known = known if noted and noted.generation == line.generation else 0
             trusted = self._trusted and known <= line.issued
@@ -261,9 +281,9 @@ class Book:
 
     def _meet(self, room: str, known: Known, now_ms: int) -> Line:
         """Return the room's line, after making sure that it is not behind what its caller knows."""
-        line = self.lines[room]
+        line = self._on_time(room, now_ms)
         if known.generation > line.generation:
-            found = Line(line.configured, now_ms, generation=known.generation, overrides=line.overrides)
+            found = self._next(line, known.generation, now_ms)
             found.begin_series(known.number, now_ms)
             self._put(room, found)
             self._log(room, "waitroom", f"generation {known.generation} adopted: the record had lost it", now_ms)
@@ -272,10 +292,40 @@ class Book:
             self._log(room, "waitroom", "a new series: the record had lost numbers", now_ms)
         return self.lines[room]
 
+    def _on_time(self, room: str, now_ms: int) -> Line:
+        """Return the room's line, after its events have come as far as it is late."""
+        line = self.lines[room]
+        before = line.opening
+        opening = schedule.step(line.configured.events, line.readings, before, now_ms)
+        if opening is None or opening == before:
+            return line
+        if before is None or opening.begun_ms > before.begun_ms:
+            # Another night, another line: what ended the last one, and what it sold, says nothing of this one.
+            line.opening = opening
+            line.overrides = replace(line.overrides, closed=False, final=False, stock=None, stock_version=0)
+            self._reset(room, now_ms, keep_inside=True)
+            line = self.lines[room]
+        if before is None or (before.event, before.begun_ms, before.phase) != (
+            opening.event,
+            opening.begun_ms,
+            opening.phase,
+        ):
+            self._log(room, "waitroom", f"event {opening.event}: {_PHASES[opening.phase]}", now_ms)
+        line.opening = opening
+        line.configure(line.configured, line.overrides, now_ms)
+        return line
+
+    @staticmethod
+    def _next(line: Line, generation: int, now_ms: int) -> Line:
+        """Return a line of another generation, under the same settings, words and event."""
+        found = Line(line.configured, now_ms, generation=generation, overrides=line.overrides, opening=line.opening)
+        found.readings = line.readings
+        return found
+
     def _reset(self, room: str, now_ms: int, *, keep_inside: bool) -> None:
         """End the line and the passes, and begin a generation; what was admitted in the last minute still counts."""
         old = self.lines[room]
-        line = Line(old.configured, now_ms, generation=old.generation + 1, overrides=old.overrides)
+        line = self._next(old, old.generation + 1, now_ms)
         line.admissions = old.admissions
         line.assumed_until_ms = old.assumed_until_ms
         line.still_since_ms = old.still_since_ms

@@ -38,6 +38,7 @@ class MemoryStore:
         self._clock = clock
         self._start_ms = int(clock.wall_s() * 1000)
         self._started_s = clock.monotonic_s()
+        # Store time is the wall's at this moment: no event is ahead of it.
         self._book = Book(rooms, self._start_ms, notes, assume_ran=assume_ran)
 
     def now_ms(self) -> int:
@@ -46,7 +47,8 @@ class MemoryStore:
 
     async def configure(self, rooms: Sequence[Room]) -> None:
         """Go on with other settings."""
-        self._book.configure(rooms, self.now_ms())
+        now_ms = self.now_ms()
+        self._book.configure(rooms, now_ms, ahead_ms=int(self._clock.wall_s() * 1000) - now_ms)
 
     async def join(self, room: str, known: Known, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Give numbers in order; in standby admit as many as there is room for."""

@@ -23,11 +23,15 @@ logger = logging.getLogger("waitroom.store")
 
 @dataclass(frozen=True, slots=True)
 class RoomNote:
-    """The last number known to be given out, and until when a successor lets nobody in (ms of store time)."""
+    """The last number known to be given out, and until when a successor lets nobody in (ms of store time).
+
+    ``event`` is the name of the event that the generation is of; empty: of none.
+    """
 
     issued: int
     rests_until_ms: int
     generation: int = 1
+    event: str = ""
 
 
 class Notes:
@@ -45,7 +49,12 @@ class Notes:
         try:
             stated = json.loads(self._path.read_text())
             return {
-                str(room): RoomNote(int(note["issued"]), int(note["rests_until_ms"]), int(note.get("generation", 1)))
+                str(room): RoomNote(
+                    int(note["issued"]),
+                    int(note["rests_until_ms"]),
+                    int(note.get("generation", 1)),
+                    str(note.get("event", "")),
+                )
                 for room, note in stated.items()
             }
         except FileNotFoundError:

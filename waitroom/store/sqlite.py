@@ -112,7 +112,7 @@ class SqliteStore:
 
     async def configure(self, rooms: Sequence[Room]) -> None:
         """Go on with other settings."""
-        await self._do("", None, lambda now_ms: self._book.configure(rooms, now_ms))
+        await self._do("", None, lambda now_ms: self._book.configure(rooms, now_ms, ahead_ms=self._file.ahead_ms()))
 
     async def join(self, room: str, known: Known, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Give numbers in order; in standby admit as many as there is room for."""
@@ -198,6 +198,7 @@ class SqliteStore:
             at_ms=self._file.at_ms,
             assume_ran=assume_ran,
             watched=True,
+            ahead_ms=self._file.ahead_ms(),
         )
 
     async def _do(self, step: str, room: str | None, work: Callable[[int], Outcome]) -> Outcome:

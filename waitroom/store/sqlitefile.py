@@ -149,6 +149,10 @@ class RecordFile:
         """Return store time: the machine's time since its boot, and what the file says was before."""
         return int(self._clock.boot_s() * 1000) + self._offset_ms
 
+    def ahead_ms(self) -> int:
+        """Return how far the wall clock is ahead of store time."""
+        return int(self._clock.wall_s() * 1000) - self.now_ms()
+
     def open(self) -> None:
         """Open the file, and read what it holds. Raises ``StartError`` for what only an operator can mend."""
         _refuse_network(self.path)

@@ -96,7 +96,7 @@ def told_json(service: RoomService, told: Told, extra: Mapping[str, object], coo
         "ahead": told.ahead,
         "wait_s": told.wait_s,
         "refresh_s": _plain(told.refresh_s),
-        "opens_at": None,
+        "opens_at": service.opens_at_ms(),
         "claim_by": told.claim_by,
         "pass_until": told.pass_until,
         "message": service.view.overrides.message,
@@ -150,6 +150,7 @@ class Answers:
                 message=service.view.overrides.message,
                 form_note=form,
                 jitter=room.refresh.jitter,
+                opens_s=service.opens_s() if told.state is VisitorState.PREQUEUE else None,
             )
         )
         headers = [*self._headers(told.state), _retry(refresh_s), *cookies]

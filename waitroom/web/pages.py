@@ -46,6 +46,9 @@ _TEMPLATES = ("waiting", "full", "closed", "error", "notice")
 
 _PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 
+_CSS_SPACE = re.compile(r"\s*([{};,!])\s*|(?<=[a-z-]): ")
+"""Space that means nothing in a style sheet without strings: the page has none to spare."""
+
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
 
 _MARKS = (
@@ -58,6 +61,7 @@ _MARKS = (
     "message",
     "page_url",
     "claim_by",
+    "opens",
     "raw_number",
     "raw_ahead",
     "raw_wait",
@@ -87,7 +91,8 @@ class WaitingView:
     ``ahead`` is None while nobody can tell; ``wait_s`` is the shortest and longest wait to be expected. The page asks
     again after ``refresh_s`` and up to ``jitter`` of it more. ``page_url`` is the path and query to go to at the turn,
     ``me_url`` the path to ask, ``leave_url`` the path a form is posted to (None: no such button). ``claim_by`` is in
-    milliseconds of store time. ``form_note`` says that the visitor's form was not sent.
+    milliseconds of store time. ``form_note`` says that the visitor's form was not sent. ``opens_s`` is in how many
+    seconds the line opens, while people gather.
     """
 
     room: str
@@ -103,6 +108,7 @@ class WaitingView:
     claim_by: int | None = None
     form_note: bool = False
     jitter: float = Refresh().jitter
+    opens_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +207,7 @@ class Pages:
         environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
         try:
             style, waiting, retry = (_lean(templates_dir / name) for name in ("page.css", "waiting.js", "retry.js"))
+            style = _CSS_SPACE.sub(lambda found: found[1] or ":", style)
             self._templates = {name: environment.get_template(f"{name}.html") for name in _TEMPLATES}
         except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
             raise StartError(f"templates in {templates_dir} cannot be used: {error}") from error
@@ -217,7 +224,7 @@ class Pages:
 
     def waiting(self, view: WaitingView) -> bytes:
         """Return the waiting page."""
-        wait, low, high = _wait(view.wait_s)
+        wait, low, high = _wait(view.wait_s) if view.opens_s is None else ("opens", 0, _clock(view.opens_s))
         unit, time = _time(view.refresh_s)
         message = _one_line(view.message)
         face = _Face(
@@ -242,6 +249,7 @@ class Pages:
             "message": message,
             "page_url": local_url(view.page_url),
             "claim_by": "" if view.claim_by is None else view.claim_by,
+            "opens": "" if view.opens_s is None else view.opens_s,
             "raw_number": view.number,
             "raw_ahead": "" if view.ahead is None else view.ahead,
             "raw_wait": "" if view.wait_s is None else f"{view.wait_s[0]} {view.wait_s[1]}",
@@ -303,9 +311,10 @@ def problem(
 
 
 def _lean(path: Path) -> str:
-    """Return a style sheet or script without indentation and without lines that are comments."""
+    """Return a style sheet or script without indentation, lines that are comments, and line ends that mean nothing."""
     lines = (line.strip() for line in path.read_text("utf-8").splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+    text = "\n".join(line for line in lines if line and not line.startswith("//"))
+    return text.replace("{\n", "{").replace("\n}", "}").replace(",\n", ",")
 
 
 def _one_line(message: str | None) -> str:
@@ -321,7 +330,12 @@ def _ahead(ahead: int | None) -> str:
     return "unknown" if ahead is None else "one" if ahead == 1 else "many"
 
 
-def _wait(wait_s: tuple[int, int] | None) -> tuple[str, int, int]:
+def _clock(time_s: int) -> str:
+    """Return a time to count down, of less than a day. The script's ``left`` is its twin."""
+    return f"{time_s // 3600:02}:{time_s // 60 % 60:02}:{time_s % 60:02}"
+
+
+def _wait(wait_s: tuple[int, int] | None) -> tuple[str, int, int | str]:
     """Return which sentence tells the wait, and its two numbers. The script's ``waitIn`` is its twin."""
     if wait_s is None:
         return "unknown", 0, 0
