@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 import pytest
 from operators import TOKEN, served, settings
 
-from waitroom.admin import api
+from waitroom.admin import api, events
 from waitroom.admin.sessions import COOKIE, LASTS_S, SECURE_COOKIE, SESSIONS_MAX, Sessions
 from waitroom.clock import SystemClock
 from waitroom.store.memory import MemoryStore
@@ -195,3 +196,58 @@ def test_sessions_are_bounded_and_the_oldest_ends():
 def test_a_cookie_that_is_none_of_ours_opens_nothing(cookies):
     """Whatever stands in it."""
     assert Sessions().find(cookies, "token") is None
+
+
+async def told(browser, count, **headers):
+    """Return the first ``count`` events, as (kind, id, data)."""
+    found = []
+    async with browser.stream("GET", "/api/events", headers=headers) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        fields = {}
+        async for line in answer.aiter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+                continue
+            found.append((fields["event"], fields["id"], json.loads(fields["data"])))
+            if len(found) == count:
+                return found
+    return found
+
+
+async def test_a_listener_is_told_every_room_and_what_was_said(browser, store):
+    """The log's lines come first, each once; who comes back with the last id is not told them again."""
+    await store.operate("launch", {"queue_all": True}, "Ada")
+    await log_in(browser)
+    log, rooms, again = await told(browser, 3)
+    assert (log[0], log[2]["room"], log[2]["who"]) == ("log", "launch", "Ada")
+    assert (rooms[0], [room["room"] for room in rooms[2]["rooms"]]) == ("rooms", ["launch", "sale"])
+    assert (again[0], again[1]) == ("rooms", log[1])
+    assert (await told(browser, 1, **{"Last-Event-ID": log[1]}))[0][0] == "rooms"
+    assert (await told(browser, 1, **{"Last-Event-ID": "9" * 5000}))[0][0] == "log"
+
+
+async def test_listeners_are_bounded(browser, monkeypatch):
+    """One more than may listen is refused in our own form."""
+    monkeypatch.setattr(api, "LISTENERS_MAX", 1)
+    monkeypatch.setattr(events, "LISTENERS_MAX", 1)
+    await log_in(browser)
+    async with browser.stream("GET", "/api/events") as first:
+        assert first.status_code == 200
+        await anext(first.aiter_lines())
+        assert (await browser.get("/api/events")).status_code == 503
+
+
+async def test_another_token_and_a_stop_end_what_is_listened_to(browser, house, stated):
+    """A listener that was let in by the old token is told nothing more; a stop does not wait for listeners."""
+    await log_in(browser)
+    listening = asyncio.create_task(told(browser, 1000))
+    await told(browser, 1)
+    stated.admin.token_file.write_text("fedcba9876543210" * 2 + "\n")
+    house[0].configure(stated)
+    assert await asyncio.wait_for(listening, 5)
+    await log_in(browser, token="fedcba9876543210" * 2)
+    listening = asyncio.create_task(told(browser, 1000))
+    await told(browser, 1)
+    await asyncio.wait_for(house[0].stop(), 1)
+    assert await asyncio.wait_for(listening, 1)

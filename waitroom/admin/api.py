@@ -16,12 +16,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from waitroom.admin import metrics
 from waitroom.admin.answers import HEADERS, login_form, refusal, stated, text
 from waitroom.admin.door import LOGIN, Door
+from waitroom.admin.events import LISTENERS_MAX, Events
 from waitroom.admin.facts import view
 from waitroom.admin.sessions import COOKIE, LASTS_S, SECURE_COOKIE
 from waitroom.errors import StoreAway
@@ -41,6 +42,7 @@ BODY_WITHIN_S = 10.0
 """How long a body may take to arrive: an operator's is a line."""
 
 FIELDS_MAX = 8
+ID_CHARS_MAX = 16
 GUESS_S = 1.0
 """How long a wrong token at the login waits for its answer."""
 
@@ -57,7 +59,8 @@ OWN_VERBS: Final = ("reset", "clear")
 HOME: Final = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Waitroom: operators</title>
 <h1>Waitroom</h1>
-<p>This is the operators' listener. Every request brings <code>Authorization: Bearer TOKEN</code>.</p>
+<p>This is the operators' listener. Every request brings
+<code>Authorization: Bearer TOKEN</code>, or a session's cookie.</p>
 <pre>
 GET  /api/rooms
 GET  /api/rooms/ROOM
@@ -65,6 +68,7 @@ GET  /api/rooms/ROOM/log
 POST /api/rooms/ROOM         {"queue_all": true}; null goes back to the configuration
 POST /api/rooms/ROOM/clear   takes back everything that was said
 POST /api/rooms/ROOM/reset   ends the line and the passes; {"keep_inside": true} lets the passes run out
+GET  /api/events             the rooms about once a second, as server-sent events
 GET  /metrics
 </pre>
 """
@@ -86,6 +90,7 @@ class _Api:
         self._store = store
         self._counted = counted
         self._guesses = 0
+        self.events = Events(self._statuses)
 
     async def home(self, _: Request) -> Response:
         """Say what is here."""
@@ -160,6 +165,21 @@ class _Api:
             raise _Refused(422, "said", "keep_inside: is neither true nor false")
         return await self._operate(request, room, {"reset": "keep_inside" if keep else True})
 
+    async def listen(self, request: Request) -> Response:
+        """Tell of the rooms as they change, until the session or the token is no longer good."""
+        if self.events.is_full():
+            raise _Refused(503, "listeners", f"{LISTENERS_MAX} listen already")
+        token, cookies = self._house.token, request.headers.get("cookie", "")
+        by_session = "session" in request.scope
+
+        def may_listen() -> bool:
+            sessions = self._house.sessions
+            return self._house.opens(token) and (not by_session or sessions.find(cookies, token) is not None)
+
+        last = request.headers.get("last-event-id", "")
+        told_ms = int(last) if last.isascii() and last.isdigit() and len(last) <= ID_CHARS_MAX else 0
+        return StreamingResponse(self.events.tell(may_listen, told_ms), headers=HEADERS, media_type="text/event-stream")
+
     async def metrics(self, _: Request) -> Response:
         """State everything in Prometheus' words; without the record, what the processes count."""
         try:
@@ -208,6 +228,7 @@ def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) 
             Route("/", api.home),
             Route(LOGIN, api.login, methods=["POST"]),
             Route("/logout", api.logout, methods=["POST"]),
+            Route("/api/events", api.listen),
             Route("/api/session", api.session),
             Route("/api/rooms", api.rooms),
             Route("/api/rooms/{room}", api.room, methods=["GET", "POST"]),
@@ -225,6 +246,7 @@ def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) 
         },
     )
     application.router.redirect_slashes = False
+    application.state.events = api.events
     return application
 
 
