@@ -10,24 +10,27 @@ import asyncio
 import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from waitroom.admin import metrics
-from waitroom.admin.answers import refusal, stated, text
-from waitroom.admin.door import Door
+from waitroom.admin.answers import HEADERS, login_form, refusal, stated, text
+from waitroom.admin.door import LOGIN, Door
+from waitroom.admin.events import LISTENERS_MAX, Events
 from waitroom.admin.facts import view
+from waitroom.admin.sessions import COOKIE, LASTS_S, SECURE_COOKIE
 from waitroom.errors import StoreAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from waitroom.admin.door import House
     from waitroom.ports import Status, Store
@@ -37,6 +40,14 @@ logger = logging.getLogger("waitroom.admin")
 BODY_BYTES_MAX = 64 * 1024
 BODY_WITHIN_S = 10.0
 """How long a body may take to arrive: an operator's is a line."""
+
+FIELDS_MAX = 8
+ID_CHARS_MAX = 16
+GUESS_S = 1.0
+"""How long a wrong token at the login waits for its answer."""
+
+GUESSES_MAX = 8
+"""How many may wait so at a time; beyond, the answer is 429 at once."""
 
 OPERATOR_CHARS_MAX = 64
 SENTENCE_CHARS_MAX = 500
@@ -48,7 +59,8 @@ OWN_VERBS: Final = ("reset", "clear")
 HOME: Final = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Waitroom: operators</title>
 <h1>Waitroom</h1>
-<p>This is the operators' listener. Every request brings <code>Authorization: Bearer TOKEN</code>.</p>
+<p>This is the operators' listener. Every request brings
+<code>Authorization: Bearer TOKEN</code>, or a session's cookie.</p>
 <pre>
 GET  /api/rooms
 GET  /api/rooms/ROOM
@@ -56,6 +68,7 @@ GET  /api/rooms/ROOM/log
 POST /api/rooms/ROOM         {"queue_all": true}; null goes back to the configuration
 POST /api/rooms/ROOM/clear   takes back everything that was said
 POST /api/rooms/ROOM/reset   ends the line and the passes; {"keep_inside": true} lets the passes run out
+GET  /api/events             the rooms about once a second, as server-sent events
 GET  /metrics
 </pre>
 """
@@ -76,10 +89,49 @@ class _Api:
         self._house = house
         self._store = store
         self._counted = counted
+        self._guesses = 0
+        self.events = Events(self._statuses)
 
     async def home(self, _: Request) -> Response:
         """Say what is here."""
         return text(HOME, "text/html")
+
+    async def login(self, request: Request) -> Response:
+        """Open a session for who sends the token. The right one is never kept waiting, so guesses lock nobody out."""
+        form = _fields(await _body(request))
+        if not self._house.opens(form.get("token", "").strip()):
+            logger.warning("wrong token at the login", extra={"reason": "admin-login", "client": _client(request)})
+            if self._guesses >= GUESSES_MAX:
+                return login_form(429, "Too many wrong tokens at once; try again.")
+            self._guesses += 1
+            try:
+                await asyncio.sleep(GUESS_S)
+            finally:
+                self._guesses -= 1
+            return login_form(401, "This is not the token.")
+        session = self._house.sessions.open(self._house.token, _readable(form.get("who", "")) or "dashboard")
+        answer = Response(status_code=303, headers={**HEADERS, "Location": "/"})
+        secure = request.headers.get("origin", "").startswith("https:")
+        name = SECURE_COOKIE if secure else COOKIE
+        answer.set_cookie(name, session.name, max_age=LASTS_S, secure=secure, httponly=True, samesite="strict")
+        logger.info("%s logged in", session.who, extra={"client": _client(request)})
+        return answer
+
+    async def session(self, request: Request) -> Response:
+        """State who is logged in, and what the session's page sends along."""
+        session = request.scope.get("session")
+        if session is None:
+            raise _Refused(404, "session", "the token opens everything; only a login by the form makes a session")
+        return stated({"who": session.who, "csrf": session.csrf})
+
+    async def logout(self, request: Request) -> Response:
+        """End the session."""
+        if session := request.scope.get("session"):
+            self._house.sessions.close(session)
+        answer = stated({})
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        answer.delete_cookie(SECURE_COOKIE, secure=True, httponly=True, samesite="strict")
+        return answer
 
     async def rooms(self, _: Request) -> Response:
         """State every room."""
@@ -112,6 +164,21 @@ class _Api:
         if not isinstance(keep, bool):
             raise _Refused(422, "said", "keep_inside: is neither true nor false")
         return await self._operate(request, room, {"reset": "keep_inside" if keep else True})
+
+    async def listen(self, request: Request) -> Response:
+        """Tell of the rooms as they change, until the session or the token is no longer good."""
+        if self.events.is_full():
+            raise _Refused(503, "listeners", f"{LISTENERS_MAX} listen already")
+        token, cookies = self._house.token, request.headers.get("cookie", "")
+        by_session = "session" in request.scope
+
+        def may_listen() -> bool:
+            sessions = self._house.sessions
+            return self._house.opens(token) and (not by_session or sessions.find(cookies, token) is not None)
+
+        last = request.headers.get("last-event-id", "")
+        told_ms = int(last) if last.isascii() and last.isdigit() and len(last) <= ID_CHARS_MAX else 0
+        return StreamingResponse(self.events.tell(may_listen, told_ms), headers=HEADERS, media_type="text/event-stream")
 
     async def metrics(self, _: Request) -> Response:
         """State everything in Prometheus' words; without the record, what the processes count."""
@@ -159,6 +226,10 @@ def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) 
     application = Starlette(
         routes=[
             Route("/", api.home),
+            Route(LOGIN, api.login, methods=["POST"]),
+            Route("/logout", api.logout, methods=["POST"]),
+            Route("/api/events", api.listen),
+            Route("/api/session", api.session),
             Route("/api/rooms", api.rooms),
             Route("/api/rooms/{room}", api.room, methods=["GET", "POST"]),
             Route("/api/rooms/{room}/reset", api.reset, methods=["POST"]),
@@ -175,11 +246,12 @@ def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) 
         },
     )
     application.router.redirect_slashes = False
+    application.state.events = api.events
     return application
 
 
-async def _said(request: Request) -> dict[str, Any]:
-    """Return the JSON object of the body; an empty body is an empty object."""
+async def _body(request: Request) -> bytes:
+    """Return the body, which is short and arrives soon."""
     body = b""
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
@@ -189,6 +261,20 @@ async def _said(request: Request) -> dict[str, Any]:
                     raise _Refused(413, "body", f"the body is longer than {BODY_BYTES_MAX} bytes")
     except (TimeoutError, ClientDisconnect):
         raise _Refused(408, "body", "the body did not arrive") from None
+    return body
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    """Return the fields of a form."""
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=FIELDS_MAX))
+    except ValueError:
+        raise _Refused(400, "body", f"the form has more than {FIELDS_MAX} fields") from None
+
+
+async def _said(request: Request) -> dict[str, Any]:
+    """Return the JSON object of the body; an empty body is an empty object."""
+    body = await _body(request)
     if not body:
         return {}
     try:
@@ -201,9 +287,16 @@ async def _said(request: Request) -> dict[str, Any]:
 
 
 def _who(request: Request) -> str:
-    """Return who the operator says to be; ``api`` where nothing readable is said."""
-    said = request.headers.get("waitroom-operator", "").encode("latin-1").decode("utf-8", "replace").strip()
-    return said if said.isprintable() and 0 < len(said) <= OPERATOR_CHARS_MAX else "api"
+    """Return who the operator says to be, or said at the login; ``api`` where nothing readable is said."""
+    said = request.headers.get("waitroom-operator", "").encode("latin-1").decode("utf-8", "replace")
+    session = request.scope.get("session")
+    return _readable(said) or (session.who if session else "api")
+
+
+def _readable(who: str) -> str:
+    """Return a name that a log can hold; empty where this is none."""
+    who = who.strip()
+    return who if who.isprintable() and len(who) <= OPERATOR_CHARS_MAX else ""
 
 
 def _client(request: Request) -> str:

@@ -5,6 +5,9 @@ that is neither an address nor a name of ours is how a page in the operator's ow
 loopback: it lets its name point there. *Does it come from a page of somebody else's?* Browsers say so in ``Origin``.
 *Does it bring the token?* Compared in constant time, so that a wrong one does not tell how nearly right it is.
 
+A browser brings a session's cookie instead, which it sends to every port of this host and with whatever makes it send.
+So who says something by a cookie also names the ``Origin``, and sends what only the session's own page can read.
+
 Who is turned away is logged with the address, and never with what was sent.
 """
 
@@ -13,12 +16,13 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 
-from waitroom.admin.answers import refusal
+from waitroom.admin.answers import login_form, refusal
+from waitroom.admin.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("waitroom.admin")
 
+LOGIN: Final = "/login"
+CSRF: Final = "waitroom-csrf"
+"""The header in which a session's page sends what only it can read."""
+
 
 @dataclass(slots=True)
 class House:
@@ -36,6 +44,11 @@ class House:
     rooms: Sequence[str]
     host: str
     token: str
+    sessions: Sessions = field(default_factory=Sessions)
+
+    def opens(self, token: str) -> bool:
+        """Return whether this is the token."""
+        return _same(token, self.token)
 
 
 class Door:
@@ -47,22 +60,31 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
-        turned_away = self._judge(Headers(scope=scope), scope["client"])
+        turned_away = self._judge(Headers(scope=scope), scope)
         await (turned_away or self._inside)(scope, receive, send)
 
-    def _judge(self, headers: Headers, client: tuple[str, int] | None) -> Response | None:
+    def _judge(self, headers: Headers, scope: Scope) -> Response | None:
         """Return why a request may not pass; None when it may."""
+        client = scope["client"]
         host, origins = headers.get("host", ""), headers.getlist("origin")
         if not self._is_ours(host):
             return _turn_away(client, 421, "host", "write an address, or the name in admin.listen, into the Host")
         if any(origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()) for origin in origins):
             return _turn_away(client, 403, "origin", "pages of other sites may not speak here")
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        # Bytes, because the comparison takes only ASCII where it is given text.
-        right = hmac.compare_digest(token.strip().encode(), self._house.token.encode())
-        if not right or scheme.lower() != "bearer":
-            return _turn_away(client, 401, "token", "send the token: Authorization: Bearer TOKEN")
-        return None
+        if scope["path"] == LOGIN and scope["method"] == "POST":
+            return None
+        if "authorization" in headers:
+            scheme, _, token = headers["authorization"].partition(" ")
+            if self._house.opens(token.strip()) and scheme.lower() == "bearer":
+                return None
+        elif session := self._house.sessions.find(headers.get("cookie", ""), self._house.token):
+            scope["session"] = session
+            if scope["method"] in ("GET", "HEAD") or (origins and _same(headers.get(CSRF, ""), session.csrf)):
+                return None
+            return _turn_away(client, 403, "csrf", "load the page again: what it sent is not of this session")
+        elif scope["path"] == "/" and "text/html" in headers.get("accept", ""):
+            return login_form(401)
+        return _turn_away(client, 401, "token", "send the token: Authorization: Bearer TOKEN")
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host.lower())
@@ -73,6 +95,11 @@ class Door:
         except ValueError:
             return False
         return True
+
+
+def _same(one: str, other: str) -> bool:
+    """Compare in constant time. Bytes, because the comparison takes only ASCII where it is given text."""
+    return hmac.compare_digest(one.encode(), other.encode())
 
 
 def _name(host: str) -> str:

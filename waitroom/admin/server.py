@@ -55,9 +55,11 @@ class AdminServer:
         self._house = _house(settings)
         self._sock = sock
         self._address = Address(*sock.getsockname()[:2])  # the port that was really had, where 0 was asked for
+        application = app(self._house, store, counted)
+        self._events = application.state.events
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app(self._house, store, counted),
+                application,
                 http=_Patient,
                 ws="none",
                 lifespan="off",
@@ -95,6 +97,7 @@ class AdminServer:
 
     async def stop(self) -> None:
         """Take nothing more, finish what is being answered, and close the socket."""
+        self._events.end()
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
