@@ -43,6 +43,7 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/poll.py
 	$(BIN)/python bench/fairness.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/conformance.py
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
