@@ -1,8 +1,10 @@
 """The client to the origin: keeping and dropping connections, hostile answers, failures, cancelling."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -428,6 +430,49 @@ async def test_an_https_origin_is_verified_and_told_the_name():
             notes = await asker.ask()
             assert (notes.error.reason, notes.error.sent) == ("tls", False)
         assert len(raw.requests) == 2
+
+
+@pytest.mark.parametrize("goodbye", [True, False])
+async def test_under_tls_only_the_origin_s_own_goodbye_ends_an_answer(goodbye):
+    """An answer until the close is whole when close_notify came; a mere FIN cuts it."""
+    pem = Path(__file__).with_name("tls_origin.pem")
+    inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    inside.load_cert_chain(pem)
+
+    def serve(listener):
+        with listener, listener.accept()[0] as sock:
+            tls = inside.wrap_socket(sock, server_side=True, suppress_ragged_eofs=True)
+            tls.recv(65536)
+            tls.sendall(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+            if goodbye:
+                with contextlib.suppress(OSError):
+                    tls.unwrap()
+            tls.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = Address("shop.internal", listener.getsockname()[1], https=True)
+    thread = threading.Thread(target=serve, args=(listener,))
+    thread.start()
+    async with Asker(address, tls=ssl.create_default_context(cafile=str(pem))) as asker:
+        asker.origin._loop = Patched(asyncio.get_running_loop(), ["127.0.0.1"])
+        notes = await asker.ask()
+    thread.join(10)
+    assert notes.body == b"half"
+    assert (notes.error is None) == goodbye
+    assert goodbye or notes.error.reason == "cut"
+
+
+async def test_a_fault_while_connecting_leaves_nobody_waiting(monkeypatch, caplog):
+    """What nobody foresaw while connecting is a 502 to the visitor, and a line for the operator."""
+
+    async def breaks(_):
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(Origin, "_open", breaks)
+    async with Asker(Address("127.0.0.1", 1)) as asker:
+        notes = await asker.ask()
+        assert (notes.error.reason, notes.error.status, notes.error.sent) == ("refused", 502, False)
+    assert "connecting to 127.0.0.1:1 failed" in caplog.text
 
 
 async def test_a_link_kept_while_paused_reads_again():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import ssl
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -190,7 +191,7 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Take an orderly close as the end of an answer that has no other; the transport then closes."""
-        if self.exchange is not None and self._state in (_UNTIL_CLOSE, _TUNNEL):
+        if self.exchange is not None and self._state in (_UNTIL_CLOSE, _TUNNEL) and _is_orderly(self.transport):
             self._finish(self.exchange, b"", _NO_TRAILERS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -323,3 +324,17 @@ class Link(asyncio.Protocol):
 
 def _tokens(upgrade: bytes) -> list[bytes]:
     return [token.strip(b" \t") for token in upgrade.lower().split(b",")]
+
+
+def _is_orderly(transport: asyncio.Transport) -> bool:
+    """Return whether an end that has come is the origin's own word: under TLS anybody on the way can send a FIN.
+
+    Its word is ``close_notify`` (RFC 9112, 9.8). uvloop tells of no other end; asyncio does.
+    """
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return True
+    try:
+        return bool(tls.read(1) == b"")
+    except ssl.SSLError:
+        return False

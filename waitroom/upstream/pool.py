@@ -12,6 +12,7 @@ each with its share of ``connect_timeout``. Connecting is the only thing done in
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from waitroom.upstream.link import Link
 
 if TYPE_CHECKING:
     from waitroom.model import Address, WireLimits
+
+log = logging.getLogger("waitroom.upstream")
 
 IDLE_COUNT = 1024
 """Kept connections at most; each costs the origin one as well."""
@@ -165,6 +168,10 @@ class Origin:
         self._connecting.discard(task)
         if task.cancelled():
             exchange.fail(UpstreamError("stopped", sent=False))
+        elif (error := task.exception()) is not None:
+            # Nothing foreseen raises here. Whatever it was, the visitor must not be left waiting for it.
+            log.error("connecting to %s failed", self.address, exc_info=error)
+            exchange.fail(UpstreamError("refused", sent=False))
 
     async def _connect(self, exchange: Exchange) -> None:
         try:
