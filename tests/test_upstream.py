@@ -494,6 +494,20 @@ async def test_the_stack_of_kept_connections_is_bounded(monkeypatch):
         assert asker.origin.idle == 1
 
 
+async def test_an_old_connection_is_not_kept(monkeypatch):
+    """However busy the connections are, none is used for ever: an origin that moved is followed."""
+    async with RawOrigin(answers(OK, OK, OK, OK)) as raw, Asker(raw) as asker:
+        for _ in range(2):
+            assert (await asker.ask()).body == b"ok"
+        assert len(raw.peers) == 1
+        monkeypatch.setattr("waitroom.upstream.pool.AGE_S", 0.0)
+        await asker.ask()
+        assert asker.origin.idle == 0
+        monkeypatch.undo()
+        assert (await asker.ask()).body == b"ok"
+        assert len(raw.peers) == 2
+
+
 async def test_a_resolver_that_hangs_times_out():
     """connect_timeout bounds the resolver too."""
     async with Asker(Address("shop.internal", 80), WireLimits(connect_timeout_s=0.02)) as asker:

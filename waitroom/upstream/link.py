@@ -35,7 +35,7 @@ _NO_TRAILERS: Headers = []
 
 
 class Link(asyncio.Protocol):
-    """A connection to the origin. ``deadline`` is loop time in seconds; ``exchange`` is None while idle."""
+    """A connection to the origin, without an ``exchange`` while idle. ``born`` and ``deadline``: loop time in seconds."""
 
     __slots__ = (
         "_answer",
@@ -48,6 +48,7 @@ class Link(asyncio.Protocol):
         "_poll",
         "_read_paused",
         "_state",
+        "born",
         "deadline",
         "exchange",
         "heard",
@@ -60,6 +61,7 @@ class Link(asyncio.Protocol):
         self._origin = origin
         self._loop = loop
         self.exchange: Exchange | None = None
+        self.born = loop.time()
         self.deadline = inf
         self.reused = False
         self.heard = False

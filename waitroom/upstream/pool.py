@@ -33,6 +33,10 @@ IDLE_COUNT = 1024
 IDLE_S = 30.0
 """How long a connection is kept unused. Shorter than most origins keep it, so that the race at their end is rare."""
 
+AGE_S = 300.0
+"""How old a connection may be and still be kept. Under constant load none is ever idle for long, and without an end to
+them an origin that moved to another address would never be followed."""
+
 REAP_S = 1.0
 """How often deadlines are looked at; every time limit is met within this much."""
 
@@ -152,7 +156,7 @@ class Origin:
 
     def release(self, link: Link) -> None:
         """Keep a link for the next request."""
-        if len(self._idle) >= IDLE_COUNT:
+        if len(self._idle) >= IDLE_COUNT or self.time() - link.born > AGE_S:
             link.close()
             return
         link.rest(IDLE_S)
