@@ -35,7 +35,7 @@ _NO_TRAILERS: Headers = []
 
 
 class Link(asyncio.Protocol):
-    """A connection to the origin, without an ``exchange`` while idle. ``born`` and ``deadline``: loop time in seconds."""
+    """A connection to the origin, without an ``exchange`` while idle. ``born`` and ``deadline`` are loop times."""
 
     __slots__ = (
         "_answer",
