@@ -90,6 +90,7 @@ CORPUS = {
     "ours": Case("own", "/.waitroom/launch/now"),
     "ours, of no room": Case("own", "/.waitroom/nobody/now"),
     "ours, spelled otherwise": Case("own", "/x/..%2f.waitroom/launch/now"),
+    "ours, perhaps, among too many readings": Case("own", "/a;b%2f%5c%252f..;c//d" * 16 + "/%2ewaitroom/launch/now"),
     "ours, whether we are well, by address": Case("own", "/.waitroom/health/live", lines=at("10.0.0.7")),
     "a host of nobody": bad("/", "Host: c.example", status=421),
     "a host of nobody, our path": bad("/.waitroom/launch/now", "Host: c.example", status=421),

@@ -26,6 +26,8 @@ EVENT = Router([room()])
 
 TRICKS = {
     "itself": b"/event/x",
+    "an escape out of an overlong form in lower case": b"/%%c0V5vent/x",
+    "an escape out of an overlong form in upper case": b"/%%c0a65vent/x",
     "itself without the slash": b"/event",
     "only the slash": b"/event/",
     "with a query": b"/event?x=1",
@@ -669,4 +671,42 @@ def test_nothing_under_our_own_paths_is_the_origins(target: bytes) -> None:
 )
 def test_other_paths_are_not_ours(target: bytes) -> None:
     """Only what lies under ``/.waitroom/`` is ours."""
+    assert own_path(target) is None
+
+
+MANY = b"/a;b%2f%5c%252f..;c//d;e%2f./f%255c.." * 4
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        MANY + b"/%2e%2e" * 40 + b"/%2ewaitroom/launch/now",
+        MANY + b"/%2e%2577%61%69%74room/x",
+        MANY + b"/.%u0077aitroom/x",
+        MANY + b"/.%c1%b7aitroom/x",
+        MANY + b"/.wait%00room/x",
+        MANY + b"/.wait\xffroom/x",
+        MANY + "/.\uff57\xe1itroom/x".encode(),
+        MANY + b"/.\xc0%77aitroom/x",
+        MANY + b"/.%\xc0w7aitroom/x",
+        MANY + b"/.w%\xc0V1itroom/x",
+        MANY + b"/%" + b"25" * 400 + b"77aitroom",
+    ],
+)
+def test_what_may_be_ours_among_too_many_readings_is_never_the_origins(target: bytes) -> None:
+    """Where no room covers it nobody else would keep it back: not understood, and our name may be in it."""
+    assert not readings(target).understood
+    assert own_path(target) == OwnPath(OwnKind.UNKNOWN)
+
+
+def test_a_text_that_never_settles_may_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding has an end, and what is not plain by then is kept back."""
+    monkeypatch.setattr(routing, "_ROUNDS_MAX", 1)
+    assert own_path(MANY) == OwnPath(OwnKind.UNKNOWN)
+
+
+@pytest.mark.parametrize("target", [MANY, b"/" + b"%2f%5c/;" * 1000, MANY + b"/%c0%cc%ba%a5%c6%ae", MANY + b"/100%"])
+def test_an_odd_target_of_a_shop_that_is_not_understood_is_not_ours(target: bytes) -> None:
+    """Only our name makes it ours; a shop without rooms keeps its odd paths."""
+    assert not readings(target).understood
     assert own_path(target) is None

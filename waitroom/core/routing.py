@@ -137,6 +137,7 @@ _OVERLONG = re.compile(
 # All but the last byte of such a form of an ASCII character. IIS took anything for the last byte, but another decoder
 # may want an escape, a control character or a further form for itself.
 _LEAD = rb"(?:[\xc0\xc1]|(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)[\x80\x81])"
+_EVEN_LEAD = rb"(?:\xc0|(?:\xe0|\xf0\x80|\xf8\x80\x80|\xfc\x80\x80\x80)\x80)"  # of a character below ``@``
 _WANTED = rb"(?:[\x00-\x1f%\x7f]|" + _LEAD + rb".)"
 _SLOPPY = re.compile(_LEAD + rb"[\x20-\x24\x26-\x7e\x80-\xbf]")
 _SLOPPIEST = re.compile(rb"(?s)" + _LEAD + rb"(?!" + _WANTED + rb").")
@@ -284,12 +285,17 @@ _STEPS: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
     (b"/", _trim),
     (b"/", _drop_ignored),
 )
+# Case is folded by some before they read an overlong form, whose last byte then is another: ``\xc0V`` is nothing, and
+# ``\xc0v`` a 6.
+_CASED = _EVEN_LEAD + rb"[A-Za-z]"
 # These are tried where the path is not ASCII, and so is ``_disputed``.
 _WIDE_STEPS: tuple[Callable[[bytes], bytes], ...] = (
     _shorten,
     # First the likelier forms alone, so that what they hide is seen before any other takes a part of it.
     partial(_shorten_sloppily, _SLOPPY),
     partial(_shorten_sloppily, _SLOPPIEST),
+    partial(re.compile(_CASED).sub, lambda found: found[0].lower()),
+    partial(re.compile(_CASED).sub, lambda found: found[0].upper()),
     _compatible,
     # URL parsers in browsers and Node drop these and no other control character.
     _replace(rb"[\t\n\r]", b""),
@@ -654,12 +660,17 @@ _OWN = re.compile(
     rb"|health/(live|ready)|assets/([A-Za-z0-9][A-Za-z0-9._-]{0,127}))"
 )
 
+_ROUNDS_MAX = 16
+_SIGN = re.compile(_EVEN_LEAD + rb"%(?=[0-7])")
+_ESCAPED_SIGN = re.compile(rb"%(?:25)+(?=[0-9a-fA-FuU])")
+
 
 def own_path(target: bytes, seen: Readings | None = None) -> OwnPath | None:
     """Return which path of ours this is, or None when it is none; never raises.
 
     Ours are recognised in plain spelling only. Anything else that some reading places under ``/.waitroom/`` is
-    ``UNKNOWN``: nothing of ours, and never the origin's.
+    ``UNKNOWN``: nothing of ours, and never the origin's. So is a target that is not understood and may be one of ours:
+    no room need cover it, so nobody else would keep it from the origin. Other targets that are not understood pass.
     """
     path, _, query = target.partition(b"?")
     own = _OWN.fullmatch(path)
@@ -668,8 +679,45 @@ def own_path(target: bytes, seen: Readings | None = None) -> OwnPath | None:
         if action:
             return OwnPath(OwnKind(action.decode()), room.decode(), hidden=b"hidden=1" in query.split(b"&"))
         return OwnPath(OwnKind(health.decode())) if health else OwnPath(OwnKind.ASSET, asset.decode())
-    for reading in (seen or readings(target)).paths:
+    seen = seen or readings(target)
+    for reading in seen.paths:
         folded = _fold(reading)
         if folded == b"/.waitroom" or folded.startswith(b"/.waitroom/"):
             return OwnPath(OwnKind.UNKNOWN)
+    if not seen.understood and _may_be_ours(seen.paths[0]):
+        return OwnPath(OwnKind.UNKNOWN)
     return None
+
+
+def _may_be_ours(path: bytes) -> bool:
+    """Tell whether a path that is not understood may hide our name.
+
+    Its readings are too many to follow, so one text stands for them: every decoder is applied round by round, and
+    whatever some server drops is dropped. No step makes our name out of letters that are not side by side in it then.
+    The name without its dot is enough, wherever it stands, and so is a text that will not settle: such a target is
+    refused at no cost to a shop, whose odd paths do not have this word in them. Some servers fold case first, and then
+    another escape may come out of an overlong form, so both are looked at.
+    """
+    return any(_hides_our_name(path, fold) for fold in (bytes, bytes.lower, bytes.upper))
+
+
+def _hides_our_name(text: bytes, fold: Callable[[bytes], bytes]) -> bool:
+    for _ in range(_ROUNDS_MAX):
+        if b"waitroom" in _bare(text):
+            return True
+        # An escape whose sign is the end of an overlong form is an escape either way, so the form is left out.
+        new = _decode_wide(_ESCAPED_SIGN.sub(b"%", _SIGN.sub(b"%", text)))
+        new = _shorten_sloppily(_SLOPPIEST, _shorten(fold(unquote_to_bytes(new))))
+        if b"waitroom" in _bare(unquote_to_bytes(_bare(new))):
+            return True
+        if new == text:
+            return False
+        text = new
+    return True
+
+
+def _bare(text: bytes) -> bytes:
+    """Return the ASCII that each character of a text may be taken for, in lower case; the rest is dropped."""
+    wide = text.decode("utf-8", "surrogateescape")
+    plain = _NOT_ASCII.sub(lambda found: unicodedata.normalize("NFKD", found[0].upper().casefold()), wide)
+    return _CARELESS.sub(b"", plain.encode("ascii", "ignore")).lower()
