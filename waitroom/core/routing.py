@@ -20,7 +20,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
@@ -719,5 +719,10 @@ def _hides_our_name(text: bytes, fold: Callable[[bytes], bytes]) -> bool:
 def _bare(text: bytes) -> bytes:
     """Return the ASCII that each character of a text may be taken for, in lower case; the rest is dropped."""
     wide = text.decode("utf-8", "surrogateescape")
-    plain = _NOT_ASCII.sub(lambda found: unicodedata.normalize("NFKD", found[0].upper().casefold()), wide)
+    plain = _NOT_ASCII.sub(lambda found: _plainest(found[0]), wide)
     return _CARELESS.sub(b"", plain.encode("ascii", "ignore")).lower()
+
+
+@lru_cache(maxsize=4096)  # a text is looked at in many rounds, and has few characters that differ
+def _plainest(character: str) -> str:
+    return unicodedata.normalize("NFKD", character.upper().casefold())
