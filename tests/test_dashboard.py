@@ -232,10 +232,11 @@ async def test_listeners_are_bounded(browser, monkeypatch):
     monkeypatch.setattr(api, "LISTENERS_MAX", 1)
     monkeypatch.setattr(events, "LISTENERS_MAX", 1)
     await log_in(browser)
-    async with browser.stream("GET", "/api/events") as first:
+    async with asyncio.timeout(5), browser.stream("GET", "/api/events") as first:
         assert first.status_code == 200
         await anext(first.aiter_lines())
-        assert (await browser.get("/api/events")).status_code == 503
+        async with browser.stream("GET", "/api/events") as second:
+            assert second.status_code == 503
 
 
 async def test_another_token_and_a_stop_end_what_is_listened_to(browser, house, stated):
