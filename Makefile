@@ -20,7 +20,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/waitroom demo $(DEMO_ARGS)
 
 test: $(VENV)/test.stamp
-	$(PYTHON) tools/chromium.py
+	$(PYTHON) tools/programs.py $(BIN)
 	$(BIN)/coverage run -m pytest -q tests/core
 	$(BIN)/coverage report
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/core

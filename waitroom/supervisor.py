@@ -18,12 +18,12 @@ import logging
 import signal
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from waitroom import stats
 from waitroom.admin.server import AdminServer
 from waitroom.channel import BROKEN, CANNOT_START, HOUSE_ENDS
-from waitroom.child import Child
+from waitroom.child import Child, Role
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.model import Address
 from waitroom.sockets import listen_for_workers
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from waitroom.channel import Orders
-    from waitroom.child import Role
 
 logger = logging.getLogger("waitroom.supervisor")
 
@@ -56,6 +55,12 @@ LOOK_S = 0.05
 
 FIXED: Final = ("listen", "store", "admin.listen")
 """Settings that a reload cannot change: others rely on the socket, and the record is where it is."""
+
+_FROM_ZERO: Final = (
+    *(stats.key("child_deaths_total", role=role) for role in get_args(Role)),
+    *(stats.key("reloads_total", outcome=outcome) for outcome in ("done", "refused")),
+)
+"""Counters that are shown from the start: to Prometheus, one that first appears at 1 has not increased."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +102,7 @@ class Supervisor:
         self._keeper: Post | None = None
         self._workers: list[Post] = []
         self._children: set[Child] = set()
-        self._totals: dict[str, float] = {}
+        self._totals = dict.fromkeys(_FROM_ZERO, 0.0)
 
     @property
     def orders(self) -> Orders:
