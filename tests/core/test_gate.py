@@ -193,6 +193,15 @@ def test_what_is_no_document_never_makes_a_place(carried):
     assert decided(Shown(document=False, ticket=carried)) == TurnAway(Refusal.NOT_A_DOCUMENT)
 
 
+def test_a_crawler_takes_no_place_and_waits_for_none():
+    """It is sent away from a line, and let through in standby without a slot; a place it holds is looked at first."""
+    crawler = Shown(document=True, crawler=True)
+    assert decided(crawler) == TurnAway(Refusal.CRAWLER)
+    assert decided(Shown(document=True, crawler=True, ticket=ticket(4))) == Wait(ticket(4), form=False)
+    standby = room(always_queue=False)
+    assert decide(standby, Line(standby, NOW_MS).snapshot(NOW_MS), crawler, NOW_MS) == Forward("standby")
+
+
 def test_in_standby_what_is_no_document_goes_through():
     """Before the room queues a shop's own calls are forwarded; prefetches are not."""
     settings = {"always_queue": False}

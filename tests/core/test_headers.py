@@ -14,6 +14,7 @@ from waitroom.core.headers import (
     client_address,
     cookies,
     from_origin,
+    is_crawler,
     is_document,
     is_prefetch,
     is_trusted,
@@ -478,6 +479,35 @@ def test_a_prefetch_says_so(fields: dict[bytes, bytes], ahead: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("agent", "crawler"),
+    [
+        (b"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", True),
+        (
+            b"Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; bingbot/2.0) Chrome/116.0 Safari/537.36",
+            True,
+        ),
+        (b"Mozilla/5.0 (compatible; Yeti/1.1; +https://naver.me/spd)", True),
+        (b"facebookexternalhit/1.1; kakaotalk-scrap/1.0; +https://devtalk.kakao.com/", True),
+        (b"Mozilla/5.0 (compatible; Daum/4.1; +http://cs.daum.net/)", True),
+        (b"Mozilla/5.0 (Linux; Android 11; CUBOT NOTE 20) AppleWebKit/537.36 Chrome/92.0 Mobile Safari/537.36", False),
+        (b"Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Mobile/15E148 KAKAOTALK 10.4.5", False),
+        (
+            b"Mozilla/5.0 (Linux; Android 13; SM-S918N) Mobile Safari/537.36 DaumApps/4.5 DaumDevice/mobile",
+            False,
+        ),
+        (b"Mozilla/5.0 (Linux; Android 13) NAVER(inapp; search; 1000; 12.5.2)", False),
+        (b"Mozilla/5.0 (iPhone) [FBAN/FBIOS;FBAV/430.0.0.29.107]", False),
+        (b"curl/8.0", False),
+        (b"", False),
+    ],
+)
+def test_a_crawler_says_so(agent: bytes, crawler: bool) -> None:
+    """Those that say it by name; no telephone and no app's own browser is taken for one."""
+    assert is_crawler({b"user-agent": agent}) is crawler
+    assert not is_crawler({})
+
+
+@pytest.mark.parametrize(
     ("fields", "same"),
     [
         ({b"sec-fetch-site": b"same-origin"}, True),
@@ -593,6 +623,7 @@ def test_nothing_of_ours_survives_and_nothing_raises(
         is_document(b"GET", asked)
         prefers_json(asked)
         is_prefetch(asked)
+        is_crawler({b"user-agent": value})
         same_site(asked, text)
         path_on(value, b"shop.example")
     is_trusted(text, PROXIES)

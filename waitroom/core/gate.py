@@ -33,6 +33,7 @@ class Refusal(StrEnum):
     """Why a request is turned away."""
 
     PREFETCH = "prefetch"
+    CRAWLER = "crawler"
     NOT_A_DOCUMENT = "not-a-document"
     CROSS_SITE_FORM = "cross-site-form"
     FULL = "full"
@@ -45,13 +46,15 @@ class Refusal(StrEnum):
 class Shown:
     """What a request shows of itself.
 
-    ``safe``: GET or HEAD. ``from_here``: it comes from the same site, or carries a cookie of this room's. ``ticket``
-    and ``entry_pass`` have a good signature and name this room and generation; nothing else is known of them.
+    ``safe``: GET or HEAD. ``crawler``: it says that it is a search engine, or the like. ``from_here``: it comes from
+    the same site, or carries a cookie of this room's. ``ticket`` and ``entry_pass`` have a good signature and name this
+    room and generation; nothing else is known of them.
     """
 
     document: bool
     safe: bool = True
     prefetch: bool = False
+    crawler: bool = False
     from_here: bool = True
     ticket: Ticket | None = None
     entry_pass: Pass | None = None
@@ -121,6 +124,9 @@ def decide(room: Room, view: Snapshot, shown: Shown, now_ms: int) -> Decision:
             return Wait(shown.ticket, not shown.safe)
         if state is not VisitorState.NONE:
             return Admit(shown.ticket, not shown.safe)
+    if shown.crawler:
+        # Nobody stands behind it who could wait, or would be inside.
+        return Forward("standby") if view.state is RoomState.OPEN else TurnAway(Refusal.CRAWLER)
     if not shown.safe and not shown.from_here:
         return TurnAway(Refusal.CROSS_SITE_FORM)
     if room.queueing_method is QueueingMethod.REJECT and view.state not in (RoomState.OPEN, RoomState.PREQUEUE):

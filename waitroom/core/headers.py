@@ -41,6 +41,18 @@ RANGES_MAX = 64
 # Upper case to lower; whatever is no letter or digit to a dash.
 _PLAIN = re.sub(rb"[^a-z0-9]", b"-", bytes(range(256)).lower())
 
+# The names by which crawlers say who they are. No bare "bot": it stands in the names of telephones too.
+_CRAWLER = re.compile(
+    rb"\b(?:Googlebot|Google-InspectionTool|GoogleOther|AdsBot-Google|Mediapartners-Google|Storebot-Google"
+    rb"|bingbot|BingPreview|adidxbot|msnbot|Yeti/|Daum(?:oa)?/|NaverBot|DuckDuckBot|YandexBot|Baiduspider"
+    rb"|Sogou web spider|360Spider|Applebot|Yahoo! Slurp|SeznamBot|PetalBot|Bytespider|Amazonbot"
+    rb"|Qwantify|Qwantbot|coccocbot|facebookexternalhit|facebookcatalog|meta-externalagent|Twitterbot|LinkedInBot|Slackbot"
+    rb"|Discordbot|TelegramBot|Pinterestbot|kakaotalk-scrap|Line-?Bot|redditbot|SkypeUriPreview"
+    rb"|GPTBot|OAI-SearchBot|ClaudeBot|PerplexityBot|CCBot|Diffbot|archive\.org_bot|ia_archiver"
+    rb"|AhrefsBot|SemrushBot|MJ12bot|DotBot|rogerbot|BLEXBot|DataForSeoBot)",
+    re.IGNORECASE,
+)
+
 # Of one connection only (RFC 9110, 7.6.1), or framing, which the wire writes anew. ``Proxy-Authorization`` is meant for
 # the first proxy, and that is us. ``Proxy`` is no header at all, but becomes ``HTTP_PROXY`` in CGI's environment, where
 # HTTP clients look for a proxy to use.
@@ -460,6 +472,11 @@ def is_prefetch(fields: Mapping[bytes, bytes]) -> bool:
     """Tell whether a browser asks ahead of its visitor, who may never come."""
     asked = b" ".join(fields.get(name, b"") for name in (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")).lower()
     return any(word in asked for word in (b"prefetch", b"prerender", b"preview"))
+
+
+def is_crawler(fields: Mapping[bytes, bytes]) -> bool:
+    """Tell whether the client says that it is a program which reads pages for search engines, previews or archives."""
+    return _CRAWLER.search(fields.get(b"user-agent", b"")) is not None
 
 
 def same_site(fields: Mapping[bytes, bytes], host: str) -> bool | None:

@@ -29,6 +29,9 @@ RETRY_S = 5
 ENDED_RETRY_S = 60
 """When to look again at a line that has ended; nobody expects it to go on."""
 
+CRAWLER_RETRY_S = 3600
+"""When a search engine may look again: it takes 503 for a passing state, and a launch is over in an hour or two."""
+
 TICKET_COOKIE_S = 7 * 86_400
 """How long a browser keeps a ticket, whatever comes. The record alone judges when a place is lost: a cookie that ended
 ``ticket_keep`` after the join would end a wait that is longer, although its holder was heard all the time."""
@@ -87,8 +90,10 @@ def refused(status: int, words: str, service: RoomService, retry_s: int | None =
     return reply
 
 
-def told_json(service: RoomService, told: Told, extra: Mapping[str, object], cookies: Headers) -> Reply:
-    """Return the ``me`` object, with ``extra`` for those who keep no cookies."""
+def told_json(
+    service: RoomService, told: Told, extra: Mapping[str, object], cookies: Headers, status: int = 200
+) -> Reply:
+    """Return the ``me`` object, with ``extra`` beside it: a token for those who keep no cookies, for one."""
     body = {
         "room": service.room.name,
         "state": told.state,
@@ -104,7 +109,7 @@ def told_json(service: RoomService, told: Told, extra: Mapping[str, object], coo
     }
     headers = [_JSON, _NO_STORE, _NO_INDEX, _PLAIN, _state(told.state), *cookies]
     headers.append(_retry(math.ceil(told.refresh_s)))
-    return Reply(200, headers, _ENCODE(body).encode())
+    return Reply(status, headers, _ENCODE(body).encode())
 
 
 def shared_status(service: RoomService, etag: bytes | None) -> Reply:

@@ -27,7 +27,7 @@ from waitroom.errors import StoreAway
 from waitroom.model import Pass, RoomState, Ticket, VisitorState
 from waitroom.ports import Stock
 from waitroom.service import Carried, Told
-from waitroom.web import answers, framing, ways
+from waitroom.web import answers, cloudflare, framing, ways
 from waitroom.web.messages import Relay, Reply
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ class Desk:
             document=visit.document,
             safe=request.method in _SAFE,
             prefetch=policy.is_prefetch(request.fields),
+            crawler=visit.document and visit.carried.ticket is None and policy.is_crawler(request.fields),
             from_here=visit.by_cookie or policy.same_site(request.fields, request.host) is not False,
             ticket=visit.carried.ticket,
             entry_pass=visit.carried.entry_pass,
@@ -307,6 +308,17 @@ class Desk:
         page_url = self._page_url(visit.request, form=form)
         return self._pages.waiting(visit.service, told, page_url, cookies, form=form, scripted=scripted)
 
+    def _told_where(self, visit: Visit) -> Reply | None:
+        """Tell an app that asks for a page's address as JSON where its visitor stands, if they have a place."""
+        request, service = visit.request, visit.service
+        if visit.carried.ticket is None or request.method not in _SAFE or not policy.prefers_json(request.fields):
+            return None
+        told = service.told(visit.carried)
+        if told.state is VisitorState.NONE:
+            return None
+        extra = {"cfWaitingRoom": cloudflare.waiting_room(service, told, self._clock.wall_s())}
+        return answers.told_json(service, told, extra, self._resigned(visit), service.room.queueing_status_code)
+
     def _turn_away(self, visit: Visit, refusal: Refusal) -> Reply:
         self._note(refusal, visit.service.room.name, visit.client)
         page_url = self._page_url(visit.request, form=visit.request.method not in _SAFE)
@@ -314,8 +326,11 @@ class Desk:
             case Refusal.PREFETCH:
                 words = "This page is not made ahead of time; open it."
                 return answers.refused(503, words, visit.service, answers.RETRY_S)
+            case Refusal.CRAWLER:
+                words = "People wait in line here. Please come back later."
+                return answers.refused(503, words, visit.service, answers.CRAWLER_RETRY_S)
             case Refusal.NOT_A_DOCUMENT:
-                return self._pages.turned_away(visit.service)
+                return self._told_where(visit) or self._pages.turned_away(visit.service)
             case Refusal.CROSS_SITE_FORM:
                 return self._pages.form(page_url)
             case Refusal.FULL:
