@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from waitroom import config, resources
 from waitroom.config.reading import FILE_BYTES_MAX
 from waitroom.config.shapes import NOTHING, FileShape, LimitsShape, RoomShape
+from waitroom.config.values import instant
 from waitroom.errors import ConfigError, StartError
 from waitroom.model import (
     Address,
@@ -763,6 +764,12 @@ def test_warnings_of_a_room(load, match, bypass, word):
     found = [warning for warning in config.warnings(loaded) if "sites is empty" not in warning]
     assert len(found) == (word is not None)
     assert all(warning.startswith("rooms.launch: ") and word in warning for warning in found)
+
+
+@pytest.mark.parametrize("fraction", ["", ".5", ".500", ".500123", ".500123456"])
+def test_a_moment_may_be_written_as_finely_as_programs_do(fraction: str) -> None:
+    """What ``isoformat`` and its like print is read, and counted in whole milliseconds."""
+    assert instant(f"2026-12-01T12:00:00{fraction}+09:00") == 1_796_094_000_000 + (500 if fraction else 0)
 
 
 @pytest.mark.parametrize(
