@@ -8,6 +8,7 @@ import asyncio
 
 import pytest
 import uvloop
+from browser import chromium, page  # noqa: F401 - fixtures of the tests of pages
 from house import RecordingOrigin
 
 
