@@ -5,13 +5,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_ARGS ?=
+FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help demo test check format bench faults clean
+.PHONY: help demo test check format bench faults fuzz clean
 
 help:
 	@echo "make demo    a shop, a crowd of 2,000, and the waiting room between them (DEMO_ARGS='--visitors 300')"
 	@echo "make test    everything that can fail, on real servers and real sockets"
 	@echo "make faults  200 processes killed at random, and everything else that may befall a house"
+	@echo "make fuzz    20,000 generated conversations through a whole house, other ones each time (FUZZ_EXAMPLES=…)"
 	@echo "make check   format, lint, types and the floors of the house"
 	@echo "make bench   every figure, as ratios against a peer in the same run"
 	@echo "make clean   remove what the others made"
@@ -37,6 +39,9 @@ format: $(VENV)/test.stamp
 
 faults: $(VENV)/test.stamp
 	KILLS=200 $(BIN)/python -m pytest -q tests/faults
+
+fuzz: $(VENV)/test.stamp
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q tests/test_fuzz.py
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/forward.py
