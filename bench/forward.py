@@ -1,6 +1,6 @@
-"""What forwarding a request costs: the whole product against nginx ``proxy_pass``, in one run.
+"""What forwarding a request costs: the whole product against nginx ``proxy_pass`` and Caddy, in one run.
 
-The origin is an nginx that returns a kilobyte. Both proxies get the same browser-like requests to an ordinary page, so
+The origin is an nginx that returns a kilobyte. All proxies get the same browser-like requests to an ordinary page, so
 Waitroom reads the path in every way, decides that no room covers it, and forwards.
 """
 
@@ -34,6 +34,7 @@ def main() -> None:
         origin = servers.nginx("origin", ORIGIN % ("x" * 1024))
         proxies = [
             servers.nginx("nginx proxy_pass", PROXY, origin.port),
+            servers.caddy("Caddy reverse_proxy", origin.port),
             servers.waitroom("waitroom", origin.port),
         ]
         compare("forward", dict.fromkeys(proxies, (TARGET, HEADERS)), options)
