@@ -112,6 +112,16 @@ def test_headers_that_connection_names_are_dropped() -> None:
     assert of_the_client(*headers, (b"X-Three", b"3")) == [(b"X-Three", b"3")]
 
 
+@pytest.mark.parametrize("name", sorted(policy.COMMON))
+def test_a_header_known_at_one_look_goes_the_way_of_all_its_spellings(name: bytes) -> None:
+    """The table of common names spares a comparison and decides nothing: every other spelling fares the same."""
+    for spelling in (name, name.swapcase(), name.replace(b"-", b"_")):
+        assert of_the_client((spelling, b"x")) == [(spelling, b"x")]
+        assert from_origin([(spelling, b"x")], OURS) == policy.FromOrigin([(spelling, b"x")])
+        named = [(b"Connection", spelling), (name, b"x")]
+        assert bool(of_the_client(*named)) is (name.lower() in policy._NOT_FOR_CONNECTION)
+
+
 def test_connection_names_nothing_that_the_request_was_judged_by() -> None:
     """A client cannot strip ours, the Host, its cookies, or a trusted proxy's word by naming them."""
     kept = [(b"Host", b"h"), (b"Cookie", b"a=b"), (b"Authorization", b"x"), (b"X-Forwarded-Proto", b"https")]

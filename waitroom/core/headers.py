@@ -38,6 +38,18 @@ HOPS_MAX = 16
 RANGES_MAX = 64
 """Media ranges of ``Accept`` that are read. Browsers send about eight."""
 
+_COMMON = b"""
+Accept Accept-Encoding Accept-Language Accept-Ranges Access-Control-Allow-Origin Age Allow Authorization Cache-Control
+Content-Encoding Content-Language Content-Range Content-Security-Policy Content-Type DNT Date ETag Expires Host
+If-Match If-Modified-Since If-None-Match If-Range If-Unmodified-Since Last-Modified Link Location Origin Pragma
+Priority Range Referer Referrer-Policy Retry-After Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest
+Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Sec-GPC Server Strict-Transport-Security Upgrade-Insecure-Requests
+User-Agent Vary Via X-Content-Type-Options X-Frame-Options X-Powered-By X-Request-ID X-Requested-With
+"""
+COMMON = frozenset((_COMMON + _COMMON.lower()).split())
+"""Common spellings of headers that nothing here is about, in either direction, to know them at one look. Fixed, so
+nobody outside can make it grow."""
+
 # Upper case to lower; whatever is no letter or digit to a dash.
 _PLAIN = re.sub(rb"[^a-z0-9]", b"-", bytes(range(256)).lower())
 
@@ -137,7 +149,7 @@ _DIRECTIVE = re.compile(rb'([^\s,="]+)\s*(?:=\s*("(?:[^"\\]|\\.)*+"|[^\s,]*))?')
 
 def _is_ours(name: bytes, names: Container[bytes]) -> bool:
     """Tell whether a cookie is ours: by its name, or by the beginning that cookies of rooms long gone have too."""
-    return name in names or name.removeprefix(b"__Host-").startswith(b"waitroom_")
+    return name in names or (b"waitroom_" in name and name.removeprefix(b"__Host-").startswith(b"waitroom_"))
 
 
 # --- Toward the origin -------------------------------------------------------------------------------------------
@@ -161,24 +173,29 @@ def toward_origin(
     ``scheme`` is how the client came, ``host`` the Host as sent. ``ours`` is added last. ``tunnel`` keeps ``Upgrade``
     and says ``Connection: Upgrade``; ``expect`` keeps ``Expect``.
     """
-    headers = list(headers)
-    dropped = _named_by_connection(headers)
     kept: Headers = []
     chain: list[bytes] = []
     said: set[bytes] = set()
     forwarded: list[bytes] = []
-    for name, value in headers:
+    options: list[bytes] = []
+    for field in headers:
+        name, value = field
+        if name in COMMON:
+            kept.append(field)
+            continue
         plain = name.translate(_PLAIN)
         if plain in _HOP_BY_HOP:
-            if (tunnel and plain == b"upgrade") or (expect and plain == b"expect"):
-                kept.append((name, value))
+            if plain == b"connection" and value != b"keep-alive":
+                options.append(value)
+            elif (tunnel and plain == b"upgrade") or (expect and plain == b"expect"):
+                kept.append(field)
         elif plain.startswith(b"waitroom-") or plain in _PATH_OVERRIDES:
             continue
         elif plain == b"cookie":
             rest = _without(value, cookie_names)
             if rest is not None:
                 kept.append((name, rest))
-        elif plain in _CLIENT_CLAIMS or plain.startswith(b"x-forwarded-"):
+        elif _is_claim(plain):
             if plain == b"forwarded":
                 forwarded.append(value)
             if not trusted or name.lower() != plain:
@@ -187,37 +204,33 @@ def toward_origin(
                 chain.append(value)
             elif plain != b"forwarded":
                 said.add(plain)
-                kept.append((name, value))
-        elif plain not in dropped:
-            kept.append((name, value))
-    address = _address(peer) or peer
-    kept.append((b"X-Forwarded-For", b", ".join([*chain, address.encode("ascii", "replace")])))
-    kept.extend(
-        (name, value)
-        for name, value in (
-            (b"X-Forwarded-Proto", scheme.encode("ascii", "replace")),
-            (b"X-Forwarded-Host", host),
-            (b"X-Forwarded-Port", _port(scheme, host)),
-        )
-        if name.lower() not in said
-    )
+                kept.append(field)
+        else:
+            kept.append(field)
+    if options:
+        dropped = _named_by_connection(options)
+        kept = [field for field in kept if field[0].translate(_PLAIN) not in dropped]
+    address, others = _introduction(peer, scheme, host)
+    kept.append((address[0], b", ".join([*chain, address[1]])) if chain else address)
+    kept.extend([field for field in others if field[0].lower() not in said] if said else others)
     if forwarded:
-        element = _forwarded(address, scheme, host)
+        element = _forwarded(address[1], scheme, host)
         kept.append((b"Forwarded", b", ".join([*forwarded, element]) if trusted else element))
     if tunnel:
         kept.append((b"Connection", b"Upgrade"))
-    return [*kept, *ours]
+    kept.extend(ours)
+    return kept
 
 
-def _named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+def _named_by_connection(options: Iterable[bytes]) -> set[bytes]:
     """Return the headers that ``Connection`` names, but for those that are not its to name."""
-    named = {
-        option.strip().translate(_PLAIN)
-        for name, value in headers
-        if name.translate(_PLAIN) == b"connection"
-        for option in value.split(b",")
-    }
-    return frozenset(named - _NOT_FOR_CONNECTION)
+    named = {option.strip().translate(_PLAIN) for value in options for option in value.split(b",")}
+    return {name for name in named - _NOT_FOR_CONNECTION - _HOP_BY_HOP if not _is_claim(name)}
+
+
+def _is_claim(plain: bytes) -> bool:
+    """Tell whether a header says who the client is."""
+    return plain in _CLIENT_CLAIMS or plain.startswith(b"x-forwarded-")
 
 
 def _without(cookie: bytes, names: Container[bytes]) -> bytes | None:
@@ -230,6 +243,17 @@ def _without(cookie: bytes, names: Container[bytes]) -> bytes | None:
     return rest or None
 
 
+@lru_cache(maxsize=4096)  # every request of a connection has the same
+def _introduction(peer: str, scheme: str, host: bytes) -> tuple[tuple[bytes, bytes], tuple[tuple[bytes, bytes], ...]]:
+    """Return what we say of a client in ``X-Forwarded-*``: its address, and the others."""
+    address = (_address(peer) or peer).encode("ascii", "replace")
+    return (b"X-Forwarded-For", address), (
+        (b"X-Forwarded-Proto", scheme.encode("ascii", "replace")),
+        (b"X-Forwarded-Host", host),
+        (b"X-Forwarded-Port", _port(scheme, host)),
+    )
+
+
 def _port(scheme: str, host: bytes) -> bytes:
     found = re.search(rb":([0-9]{1,5})\Z", host)
     if found:
@@ -237,10 +261,10 @@ def _port(scheme: str, host: bytes) -> bytes:
     return b"443" if scheme == "https" else b"80"
 
 
-def _forwarded(address: str, scheme: str, host: bytes) -> bytes:
+def _forwarded(address: bytes, scheme: str, host: bytes) -> bytes:
     """Return one element of ``Forwarded`` (RFC 7239)."""
-    node = f'"[{address}]"' if ":" in address else f'"{address}"'
-    element = b"for=%b;proto=%b" % (node.encode("ascii", "replace"), scheme.encode("ascii", "replace"))
+    node = b'"[%b]"' % address if b":" in address else b'"%b"' % address
+    element = b"for=%b;proto=%b" % (node, scheme.encode("ascii", "replace"))
     return element + b';host="%b"' % host if re.fullmatch(rb"[\w.:\[\]-]+", host) else element
 
 
@@ -262,14 +286,18 @@ def from_origin(headers: Iterable[tuple[bytes, bytes]], cookie_names: Container[
     """
     kept: Headers = []
     commands: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
+    for field in headers:
+        name, value = field
+        if name in COMMON:
+            kept.append(field)
+            continue
         plain = name.translate(_PLAIN)
         if plain in _COMMANDS:
             commands.append((plain, value))
         elif plain.startswith(b"waitroom-") or (plain == b"set-cookie" and _sets(value, cookie_names)):
             continue
         else:
-            kept.append((name, value))
+            kept.append(field)
     return FromOrigin(kept, tuple(commands))
 
 
@@ -383,8 +411,13 @@ def _read(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _address(text: str) -> str | None:
-    address = _parse(text)
-    return None if address is None else str(address)
+    return None if _parse(text) is None else _written(text)
+
+
+@lru_cache(maxsize=4096)  # the standard library takes a microsecond for it
+def _written(text: str) -> str:
+    """Return a text that is an address in the one spelling of this address."""
+    return str(_parse(text))
 
 
 def client_address(headers: Iterable[tuple[bytes, bytes]], peer: str, trusted: Collection[Network]) -> tuple[str, bool]:
@@ -398,7 +431,7 @@ def client_address(headers: Iterable[tuple[bytes, bytes]], peer: str, trusted: C
     if address is None:
         return peer, False
     if not _is_in(address, trusted):
-        return str(address), False
+        return _written(peer), False
     headers = list(headers)
     lines = [value for name, value in headers if name.lower() == b"x-forwarded-for"]
     for entry in reversed(b",".join(lines).rsplit(b",", HOPS_MAX - 1)):
@@ -413,7 +446,10 @@ def client_address(headers: Iterable[tuple[bytes, bytes]], peer: str, trusted: C
 
 
 def _is_in(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:
-    return any(address in network for network in networks)
+    for network in networks:  # noqa: SIM110 - a generator costs more than what it does here: mostly nothing
+        if address in network:
+            return True
+    return False
 
 
 # --- What is asked for -------------------------------------------------------------------------------------------
