@@ -155,6 +155,7 @@ rooms:
     refresh: {near: 1s, far: 1s, farthest: 2s, jitter: 1}
     cacheable: true
     cookie: {name: "wr-{room}"}
+    cors: {allowed_origins: [https://app.shop.example, "HTTPS://App.Shop.example:443", "http://[0::1]:81", "https://상점.한국:81"]}
     events:
       - name: noon
         prequeue_start_time: 2026-12-01T11:30:00+09:00
@@ -222,6 +223,7 @@ rooms:
                 refresh=Refresh(1.0, 1.0, 2.0, 1.0),
                 cacheable=True,
                 cookie_name="wr-launch",
+                allowed_origins=("https://app.shop.example", "http://[::1]:81", "https://xn--hg4bs7k.xn--3e0b707e:81"),
                 events=(
                     RoomEvent(
                         name="noon",
@@ -412,6 +414,33 @@ def test_what_is_not_built_is_refused_by_name(room_mistakes, lines, expected):
         ("cookie: {name: 'a b'}", "4: rooms[0].cookie.name: `a b` is no cookie name"),
         ("cookie: {name: '{name}'}", "4: rooms[0].cookie.name: `{name}` is no cookie name"),
         ("cookie: {name: '__Host-w'}", "4: rooms[0].cookie.name: `__Host-w` has a prefix"),
+        ("cors: {allowed_origins: ['*']}", "4: rooms[0].cors.allowed_origins[0]: `*` would let any page there call"),
+        (
+            "cors: {allowed_origins: ['https://*.shop.example']}",
+            "4: rooms[0].cors.allowed_origins[0]: `https://*.shop.example` would let any page there call",
+        ),
+        ("cors: {allowed_origins: [null]}", "4: rooms[0].cors.allowed_origins[0]: null is what every sandboxed page"),
+        ("cors: {allowed_origins: ['null']}", "4: rooms[0].cors.allowed_origins[0]: null is what every sandboxed page"),
+        (
+            "cors: {allowed_origins: [shop.example]}",
+            "4: rooms[0].cors.allowed_origins[0]: `shop.example` is no origin; write scheme, host and perhaps port",
+        ),
+        (
+            "cors: {allowed_origins: ['ftp://a.example']}",
+            "4: rooms[0].cors.allowed_origins[0]: `ftp://a.example` is",
+        ),
+        ("cors: {allowed_origins: [7]}", "4: rooms[0].cors.allowed_origins[0]: `7` is no origin"),
+        (
+            "cors: {allowed_origins: ['https://a.example/']}",
+            "4: rooms[0].cors.allowed_origins[0]: is more than scheme, host and port; write only these",
+        ),
+        (
+            "cors: {allowed_origins: ['https://a:b@a.example']}",
+            "4: rooms[0].cors.allowed_origins[0]: is more than scheme, host and port; write only these",
+        ),
+        ("cors: {allowed_origins: ['https://a..b']}", "4: rooms[0].cors.allowed_origins[0]: `a..b` is no host"),
+        ("cors: {allowed_origins: ['https://a:0']}", "4: rooms[0].cors.allowed_origins[0]: `0` is no port"),
+        ("cors: {allowed_origins: https://a.example}", "4: rooms[0].cors.allowed_origins: `https://a.example` stands"),
         ("bypass: [{path: /x, method: post}]", "4: rooms[0].bypass[0].method: `post` is no method; write POST"),
         ("bypass: [{path: /x, query: {}}]", "4: rooms[0].bypass[0].query: is empty"),
         (
@@ -956,6 +985,7 @@ def written_default(shape, name):
         ("### `match` and `bypass`", ("rooms", "*", "bypass", "*")),
         ("### `refresh`", ("rooms", "*", "refresh")),
         ("### `cookie`", ("rooms", "*", "cookie")),
+        ("### `cors`", ("rooms", "*", "cors")),
         ("### `events`", ("rooms", "*", "events", "*")),
     ],
 )

@@ -54,6 +54,8 @@ def bad(target: str, *lines: str, method: str = "GET", status: int = 400) -> Cas
     return Case("refuse", target, method, lines or at("a.example"), status)
 
 
+ASKS = ("Access-Control-Request-Method: PUT",)
+
 CORPUS = {
     "ordinary": Case("forward", "/"),
     "ordinary, with a query": Case("forward", "/x?y=/event/"),
@@ -77,6 +79,15 @@ CORPUS = {
     "a room, by dots": Case("gate", "/x/..%2fevent/"),
     "a room, by a backslash": Case("gate", "/x\\..\\event/"),
     "a room, by an escaped control byte": Case("gate", "/ev%00ent/"),
+    "a room, asked before a call": Case(
+        "gate", "/event/order", "OPTIONS", (*at("a.example", *ASKS), "Origin: https://app.example")
+    ),
+    "a room, asked before a call by a stranger": Case(
+        "gate", "/event/order", "OPTIONS", (*at("a.example", *ASKS), "Origin: https://evil.example")
+    ),
+    "a bypass, asked before a call": Case(
+        "forward-bypass", "/event/assets/a.css", "OPTIONS", (*at("a.example", *ASKS), "Origin: https://evil.example")
+    ),
     "not understood": Case("gate", "/" + r"%2f;a\..%5c.//%u002f%c0%ae%00%3f%23" * 6),
     "a room with an origin of its own": Case("gate", "/own/"),
     "the same on the other site": Case("gate", "/own/x", lines=at("b.example")),
@@ -141,6 +152,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, origins: list[RecordingOrigi
         "name": "launch",
         "match": [{"host": "a.example", "path": "/event/"}],
         "bypass": [{"path": "/event/assets/"}, {"path": "/event/hook", "method": "POST"}],
+        "cors": {"allowed_origins": ["https://app.example"]},
     }
     own = {"name": "own", "match": [{"path": "/own/"}], "bypass": [{"path": "/own/assets/"}], "origin": urls[3]}
     with running(
@@ -211,7 +223,9 @@ def test_it_says_what_the_proxy_does(
     if case.decision == "gate":
         assert "waitroom-state" in headers
         assert shop is not None
-        assert (answer["forwarded_target"], ", once the visitor is let in") == (shop[1], shop[3])
+        when = ", while the room is in standby" if "preflight" in answer["reason"] else ", once the visitor is let in"
+        assert (answer["forwarded_target"], when) == (shop[1], shop[3])
+        assert ("allows the call" in answer["reason"]) is ("access-control-allow-origin" in headers)
     elif case.decision == "own":
         assert status in (200, 404)
         assert (answer["forwarded_target"], shop) == (None, None)

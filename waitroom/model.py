@@ -196,7 +196,8 @@ class Opening:
 class Room:
     """A protected part of a site, with its limits.
 
-    ``None`` for ``max_waiting`` means no limit, for ``origin`` that the site's own is behind it.
+    ``None`` for ``max_waiting`` means no limit, for ``origin`` that the site's own is behind it. ``allowed_origins``
+    are those whose pages may call by script, as browsers name them.
     """
 
     name: str
@@ -219,6 +220,7 @@ class Room:
     cacheable: bool = False
     cookie_name: str = ""
     origin: Address | None = None
+    allowed_origins: tuple[str, ...] = ()
     events: tuple[RoomEvent, ...] = ()
 
     def during(self, opening: Opening | None) -> Room:

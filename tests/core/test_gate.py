@@ -252,6 +252,17 @@ def test_a_form_from_elsewhere_never_becomes_a_place(safe, from_here, expected):
     assert decided(Shown(document=True, safe=safe, from_here=from_here)) == expected
 
 
+def test_a_preflight_reaches_the_shop_in_standby_only():
+    """It can show no pass, so it is answered here while the room gates; a pass it shows all the same is one."""
+    asks = Shown(document=False, safe=False, preflight=True)
+    for settings in ({}, {"queue_all": True}, {"queueing_method": QueueingMethod.REJECT}):
+        assert decided(asks, **settings) == TurnAway(Refusal.PREFLIGHT)
+    assert isinstance(decided(replace(asks, entry_pass=entry_pass(2))), Forward)
+    free = Line(room(always_queue=False), NOW_MS).snapshot(NOW_MS)
+    assert decide(room(), free, asks, NOW_MS) == Forward("standby")
+    assert decided(asks, suspended=True) == Forward("passthrough")
+
+
 def test_reject_turns_away_whom_there_is_no_slot_for():
     """With reject nobody new queues; whoever has a place keeps it, and standby lets in."""
     settings = {"queueing_method": QueueingMethod.REJECT}

@@ -22,17 +22,18 @@ from typing import TYPE_CHECKING, assert_never
 from urllib.parse import quote
 
 from waitroom import config
+from waitroom.core import cors
 from waitroom.core import headers as policy
 from waitroom.core.routing import OwnKind, Why, readings
 from waitroom.errors import CommandError
-from waitroom.web.framing import Refusal, take_head
+from waitroom.web.framing import METHODS, Refusal, take_head
 from waitroom.web.ways import Forward, Gate, Ours, Ways
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from waitroom.core.routing import Doubt, OwnPath, Route
-    from waitroom.model import Address, Settings
+    from waitroom.model import Address, Room, Settings
     from waitroom.web.messages import Request
 
 DESCRIPTION = """\
@@ -180,7 +181,7 @@ def _explained(settings: Settings, request: Request) -> tuple[Answer, list[str]]
             lines += _rules(ways, request, route)
         case Gate(route):
             assert route.room is not None
-            reason = f"the room {route.room.name} decides, by the token that the visitor carries"
+            reason = _of_gate(route.room, request)
             answer = _of_room(route, "gate", reason, client, request)
             lines += _rules(ways, request, route)
         case _:
@@ -189,7 +190,10 @@ def _explained(settings: Settings, request: Request) -> tuple[Answer, list[str]]
     if answer.forwarded_target is not None:
         address = ways.origin(request.host, answer.room or "")
         assert address is not None, "a host of no site is refused"
-        when = ", once the visitor is let in" if isinstance(way, Gate) else ""
+        when = ""
+        if isinstance(way, Gate):
+            asks = cors.is_preflight(request.method, request.fields)
+            when = ", while the room is in standby" if asks else ", once the visitor is let in"
         lines.append(("shop", f"gets {answer.forwarded_target} at {_url(address)}{when}"))
     return answer, [f"  {name:8}  {text}" for name, text in lines]
 
@@ -197,6 +201,16 @@ def _explained(settings: Settings, request: Request) -> tuple[Answer, list[str]]
 def _of_room(route: Route, decision: str, reason: str, client: str, request: Request) -> Answer:
     assert route.room is not None
     return Answer(route.room.name, route.rule, decision, reason, client, _visible(request.target))
+
+
+def _of_gate(room: Room, request: Request) -> str:
+    if not cors.is_preflight(request.method, request.fields):
+        return f"the room {room.name} decides, by the token that the visitor carries"
+    allowed = cors.answer_to_preflight(request.fields, {*map(str.encode, room.allowed_origins)}, METHODS)
+    verdict = (
+        "allows nothing: `cors.allowed_origins` does not list its origin" if allowed is None else "allows the call"
+    )
+    return f"a CORS preflight, which can show no pass: while it gates, the room {room.name} answers it and {verdict}"
 
 
 def _refused(refusal: Refusal, client: str | None) -> Answer:

@@ -8,8 +8,10 @@ as ``ValueError``, whose text says what would be right.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
-from waitroom.config.values import HOST_CHARS_MAX, host_and_port, is_host, shown
+from waitroom.config.values import HOST_CHARS_MAX, host_and_port, is_host, kind, port_number, shown
+from waitroom.model import Address
 
 _ROOM_NAME = re.compile(r"[a-z0-9-]{1,40}")
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
@@ -65,6 +67,32 @@ def path(value: str) -> str:
     if f"{value.lower()}/".startswith(_OUR_PATH):
         raise ValueError(f"{shown(value)} is under {_OUR_PATH}, whose paths are our own; choose a path of the site")
     return value
+
+
+def calling_origin(value: object) -> str:
+    """Return the origin of pages that may call a room, as browsers name it: lower case, without the usual port."""
+    example = "https://app.shop.example"
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if "*" in text:
+        raise ValueError(
+            f"{shown(value)} would let any page there call as the visitor; write each origin, as {example}"
+        )
+    if value is None or text == "null":
+        raise ValueError(f"null is what every sandboxed page says it is; write an origin that is one, as {example}")
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in ("http", "https"):
+        raise ValueError(f"{kind(value)} is no origin; write scheme, host and perhaps port, as {example}")
+    if any(mark in rest for mark in "/?#@") or rest.endswith(":"):
+        # Not quoted: what stands before an @ may be a password.
+        raise ValueError(f"is more than scheme, host and port; write only these, as {example}")
+    name, colon, after = ("", "", rest) if rest.startswith("[") else rest.partition(":")
+    with suppress(UnicodeError):  # what cannot be encoded is judged as it is, and is no host
+        # Bounded first: the codec's time grows with the square of the length.
+        rest = name[: HOST_CHARS_MAX + 1].encode("idna").decode("ascii").lower() + colon + after
+    usual = 443 if scheme == "https" else 80
+    host, port = host_and_port(rest, example)
+    number = port_number(port, 1, example) if port else usual
+    return f"{scheme}://{Address(host, number)}".removesuffix(f":{usual}")
 
 
 def method(value: str) -> str:

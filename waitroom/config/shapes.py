@@ -181,6 +181,11 @@ _WorkerCount = Annotated[
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": WORKERS_MAX}),
 ]
 _Network = Annotated[Network, PlainValidator(values.network), _String]
+_CallingOrigin = Annotated[
+    str,
+    PlainValidator(rules.calling_origin),
+    WithJsonSchema({"type": "string", "pattern": "^https?://[^/?#@*]+$"}),
+]
 _Path = Annotated[str, AfterValidator(rules.path)]
 _People = Annotated[int, Field(ge=1, le=PEOPLE_MAX)]
 _Cap = Annotated[_People, _later(None, "null is for `admission: measured`, which is not built yet; write a number")]
@@ -258,6 +263,12 @@ class CookieShape(Shape):
     name: Annotated[str, AfterValidator(rules.cookie_name)] = _key("waitroom_{room}", "Its name; {room} is the room's.")
 
 
+class CorsShape(Shape):
+    """Which other origins' pages may call the room's URLs by script."""
+
+    allowed_origins: list[_CallingOrigin] = _key([], "Each as scheme://host, with a port unless it is the usual one.")
+
+
 class EventShape(Shape):
     """A scheduled opening, and the room's limits that are others while it runs."""
 
@@ -314,6 +325,7 @@ class RoomShape(Shape):
     )
     cacheable: bool = _switch("true: shared caches may keep the room's documents.")
     cookie: CookieShape = _key({"name": "waitroom_{room}"}, "The cookie that holds the ticket or the pass.")
+    cors: CorsShape = _key({"allowed_origins": []}, "Which other origins' pages may call the room's URLs by script.")
     events: Annotated[list[EventShape], AfterValidator(_in_turn)] = _key(
         [], "Openings at a set time, each with a line of its own."
     )
@@ -368,6 +380,7 @@ SHAPES: Mapping[Place, type[Shape]] = {
     ("rooms", "*", "bypass", "*"): BypassShape,
     ("rooms", "*", "refresh"): RefreshShape,
     ("rooms", "*", "cookie"): CookieShape,
+    ("rooms", "*", "cors"): CorsShape,
     ("rooms", "*", "events", "*"): EventShape,
 }
 """Which shape judges which mapping of the file."""

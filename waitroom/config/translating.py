@@ -49,6 +49,7 @@ def _room(shape: RoomShape) -> Room:
         "bypass": tuple(_rule(rule) for rule in shape.bypass),
         "queueing_method": QueueingMethod(shape.queueing_method),
         "refresh": Refresh(**_named(Refresh, shape.refresh)),
+        "allowed_origins": tuple(dict.fromkeys(shape.cors.allowed_origins)),
         "events": tuple(_event(event) for event in shape.events),
         "cookie_name": shape.cookie.name.replace("{room}", shape.name),
     }

@@ -172,7 +172,8 @@ def host_and_port(text: str, example: str) -> tuple[str, str]:
     return host, port
 
 
-def _port(text: str, least: int, example: str) -> int:
+def port_number(text: str, least: int, example: str) -> int:
+    """Return the port that ``text`` is, from ``least`` up."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not least <= int(text) <= _PORT_MAX:
         raise ValueError(f"{shown(text)} is no port; write {least} to {_PORT_MAX}, as in {example}")
     return int(text)
@@ -185,7 +186,7 @@ def listening(value: object, example: str = "127.0.0.1:8080, or 0.0.0.0:8080 for
     host, port = host_and_port(value, example)
     if not port:
         raise ValueError(f"{shown(value)} has no port; write {example}")
-    return Address(host, _port(port, 0, example))
+    return Address(host, port_number(port, 0, example))
 
 
 def origin(value: object) -> Address:
@@ -200,7 +201,7 @@ def origin(value: object) -> Address:
         raise ValueError(f"{kind(value)} is no http or https URL; write {example}")
     host, port = host_and_port(rest, example)
     default = 443 if scheme == "https" else 80
-    return Address(host.lower(), _port(port, 1, example) if port else default, https=scheme == "https")
+    return Address(host.lower(), port_number(port, 1, example) if port else default, https=scheme == "https")
 
 
 def store(value: object) -> StoreUrl:

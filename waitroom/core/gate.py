@@ -35,6 +35,7 @@ class Refusal(StrEnum):
     PREFETCH = "prefetch"
     CRAWLER = "crawler"
     NOT_A_DOCUMENT = "not-a-document"
+    PREFLIGHT = "preflight"
     CROSS_SITE_FORM = "cross-site-form"
     FULL = "full"
     REJECTED = "rejected"
@@ -48,13 +49,15 @@ class Shown:
 
     ``safe``: GET or HEAD. ``crawler``: it says that it is a search engine, or the like. ``from_here``: it comes from
     the same site, or carries a cookie of this room's. ``ticket`` and ``entry_pass`` have a good signature and name this
-    room and generation; nothing else is known of them.
+    room and generation; nothing else is known of them. ``preflight``: it asks whether a call may be made, and is none
+    itself.
     """
 
     document: bool
     safe: bool = True
     prefetch: bool = False
     crawler: bool = False
+    preflight: bool = False
     from_here: bool = True
     ticket: Ticket | None = None
     entry_pass: Pass | None = None
@@ -113,7 +116,9 @@ def decide(room: Room, view: Snapshot, shown: Shown, now_ms: int) -> Decision:
         return TurnAway(Refusal.PREFETCH)
     if not shown.document:
         # In standby a shop's own calls go through; from the moment the room queues, only a pass helps.
-        return Forward("standby") if view.state is RoomState.OPEN else TurnAway(Refusal.NOT_A_DOCUMENT)
+        if view.state is RoomState.OPEN:
+            return Forward("standby")
+        return TurnAway(Refusal.PREFLIGHT if shown.preflight else Refusal.NOT_A_DOCUMENT)
     if view.closed:
         return TurnAway(Refusal.CLOSED)
     if view.overrides.final:

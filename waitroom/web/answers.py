@@ -11,6 +11,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from waitroom.core import cors
 from waitroom.model import Pass, VisitorState
 from waitroom.web.messages import Reply
 from waitroom.web.pages import ClosedView, ErrorView, FullView, Notice, NoticeView, WaitingView, problem
@@ -204,6 +205,16 @@ class Answers:
             return text(status, "The shop does not answer. Try again in a moment.", *more)
         page = self._pages.error(ErrorView(page_url, RETRY_S if again else None, place_kept))
         return Reply(status, [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, *more], page)
+
+    @staticmethod
+    def preflight(service: RoomService, allowed: Headers | None) -> Reply:
+        """Return the answer to the question of another origin's page; ``allowed`` None: it may not call."""
+        if allowed is None:
+            reply = refused(403, "Pages of this origin may not call this part of the shop by script.", service)
+        else:
+            reply = Reply(204, [_NO_STORE, _NO_INDEX, _state(service.view.state), *allowed])
+        reply.headers.append(cors.VARY)
+        return reply
 
     @staticmethod
     def turned_away(service: RoomService) -> Reply:

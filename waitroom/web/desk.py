@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
-from waitroom.core import commands
+from waitroom.core import commands, cors
 from waitroom.core import headers as policy
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
 from waitroom.core.routing import OwnKind
@@ -99,6 +99,7 @@ class Desk:
         self._trusted = settings.trusted_proxies
         self._ways = ways.Ways(settings)
         self._cookies = {room.name: answers.cookie_names(room) for room in settings.rooms}
+        self._callers = {room.name: frozenset(map(str.encode, room.allowed_origins)) for room in settings.rooms}
         self._our_cookies: frozenset[bytes] = frozenset().union(*self._cookies.values())
 
     def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
@@ -151,6 +152,7 @@ class Desk:
             safe=request.method in _SAFE,
             prefetch=policy.is_prefetch(request.fields),
             crawler=visit.document and visit.carried.ticket is None and policy.is_crawler(request.fields),
+            preflight=cors.is_preflight(request.method, request.fields),
             from_here=visit.by_cookie or policy.same_site(request.fields, request.host) is not False,
             ticket=visit.carried.ticket,
             entry_pass=visit.carried.entry_pass,
@@ -290,7 +292,8 @@ class Desk:
         """Answer who is new, or needs the record, while it is away: no place, no number, and nothing taken away."""
         self._note("store-away", visit.service.room.name, visit.client, why=why)
         if not visit.document:
-            return answers.refused(503, "Try again in a moment.", visit.service, answers.RETRY_S)
+            reply = answers.refused(503, "Try again in a moment.", visit.service, answers.RETRY_S)
+            return self._readable(visit.request, visit.service.room.name, reply)
         return self._pages.away(self._page_url(visit.request, form=visit.request.method not in _SAFE))
 
     def _not_yet(self, visit: Visit, ticket: Ticket, claimed: Claimed, *, whole: bool) -> Told:
@@ -329,8 +332,13 @@ class Desk:
             case Refusal.CRAWLER:
                 words = "People wait in line here. Please come back later."
                 return answers.refused(503, words, visit.service, answers.CRAWLER_RETRY_S)
+            case Refusal.PREFLIGHT:
+                callers = self._callers[visit.service.room.name]
+                allowed = cors.answer_to_preflight(visit.request.fields, callers, framing.METHODS)
+                return self._pages.preflight(visit.service, allowed)
             case Refusal.NOT_A_DOCUMENT:
-                return self._told_where(visit) or self._pages.turned_away(visit.service)
+                reply = self._told_where(visit) or self._pages.turned_away(visit.service)
+                return self._readable(visit.request, visit.service.room.name, reply)
             case Refusal.CROSS_SITE_FORM:
                 return self._pages.form(page_url)
             case Refusal.FULL:
@@ -499,7 +507,7 @@ class Desk:
 
         def fallback(error: UpstreamError) -> Reply:
             self._note(f"origin-{error.reason}", room, client, origin=str(origin.address))
-            return self._pages.origin_failed(
+            reply = self._pages.origin_failed(
                 error.status,
                 self._page_url(request, form=request.method not in _SAFE),
                 cookies or [],
@@ -507,6 +515,7 @@ class Desk:
                 again=request.method in _REPEATABLE,
                 place_kept=place_kept,
             )
+            return self._readable(request, room, reply)
 
         return Relay(origin, headers, edit or self._plain_edit, fallback)
 
@@ -515,6 +524,12 @@ class Desk:
         address = self._ways.origin(request.host, room)
         assert address is not None, "a host of no site is refused before anything else"
         return self._origins[address]
+
+    def _readable(self, request: Request, room: str, reply: Reply) -> Reply:
+        """Return an answer about a room such that the page of an origin that may call the room can read it."""
+        if callers := self._callers.get(room):
+            reply.headers += cors.readable(request.fields, callers)
+        return reply
 
     def _assertion(self, request: Request, entry_pass: Pass) -> bytes:
         """Sign what is being forwarded. The wall clock says when: it is the origin's own that will judge it."""
