@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from waitroom.core import cors
 from waitroom.model import Pass, VisitorState
 from waitroom.web.messages import Reply
-from waitroom.web.pages import ClosedView, ErrorView, FullView, Notice, NoticeView, WaitingView, problem
+from waitroom.web.pages import ClosedView, ErrorView, FormView, FullView, Notice, NoticeView, WaitingView, problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,6 +133,7 @@ class Answers:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._csp = (b"Content-Security-Policy", pages.csp)
+        self._form_csp = (b"Content-Security-Policy", pages.form_csp)
 
     def waiting(
         self, service: RoomService, told: Told, page_url: str, cookies: Headers, *, form: bool, scripted: bool
@@ -186,8 +187,13 @@ class Answers:
         page = self._pages.notice(NoticeView(Notice.BUSY, page_url, retry_s))
         return Reply(429, [*self._headers(VisitorState.NONE), _retry(retry_s)], page)
 
-    def form(self, page_url: str) -> Reply:
-        """Return the page for a form from another site: it was not sent, and made no place."""
+    def form(self, view: FormView) -> Reply:
+        """Return the page that sends another site's form once more. To whoever reads no pages: it was not sent on."""
+        headers = self._headers(VisitorState.NONE, self._form_csp)
+        return Reply(429, [*headers, _retry(RETRY_S)], self._pages.form(view))
+
+    def form_lost(self, page_url: str) -> Reply:
+        """Return the page for a form from another site that cannot be sent once more; it made no place."""
         page = self._pages.notice(NoticeView(Notice.FORM, page_url))
         return Reply(429, [*self._headers(VisitorState.NONE), _retry(RETRY_S)], page)
 
@@ -229,8 +235,9 @@ class Answers:
         headers = [_PROBLEM, _NO_STORE, _NO_INDEX, _PLAIN, _state(service.view.state), _retry(RETRY_S)]
         return Reply(429, headers, body)
 
-    def _headers(self, state: VisitorState) -> Headers:
-        return [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, (b"Referrer-Policy", b"same-origin"), _state(state)]
+    def _headers(self, state: VisitorState, csp: tuple[bytes, bytes] | None = None) -> Headers:
+        referrer = (b"Referrer-Policy", b"same-origin")
+        return [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, csp or self._csp, referrer, _state(state)]
 
 
 def _state(state: str) -> tuple[bytes, bytes]:

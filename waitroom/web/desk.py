@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
-from waitroom.core import commands, cors
+from waitroom.core import commands, cors, forms
 from waitroom.core import headers as policy
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
 from waitroom.core.routing import OwnKind
@@ -28,7 +28,8 @@ from waitroom.model import Pass, RoomState, Ticket, VisitorState
 from waitroom.ports import Stock
 from waitroom.service import Carried, Told
 from waitroom.web import answers, cloudflare, framing, ways
-from waitroom.web.messages import Relay, Reply
+from waitroom.web.messages import Gather, Relay, Reply
+from waitroom.web.pages import FormView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -143,7 +144,7 @@ class Desk:
         if held is not None:
             visit.carried, visit.looked_up = replace(visit.carried, entry_pass=held, ended=None), True
         verdict = self._decide(visit)
-        return verdict if isinstance(verdict, Reply | Relay) else await verdict
+        return verdict if isinstance(verdict, Reply | Relay | Gather) else await verdict
 
     def _decide(self, visit: Visit) -> Verdict | Awaitable[Verdict]:
         request = visit.request
@@ -192,7 +193,10 @@ class Desk:
 
     def _forward(self, visit: Visit, decision: Forward, cookies: Headers | None = None) -> Relay:
         """Send the request on, with what the origin may know of its visitor."""
-        room, service = visit.service.room, visit.service
+        room, service, request = visit.service.room, visit.service, visit.request
+        if request.method == b"POST":
+            first = forms.as_first_sent(room.name, request.headers, _sender(request))
+            request = request if first is None else replace(request, headers=first)
         entry_pass = decision.entry_pass
         ours: Headers = []
         if entry_pass is None:
@@ -222,7 +226,7 @@ class Desk:
                 given = [answers.pass_cookie(service, renewed, https=visit.https)]
             return [*kept, *given]
 
-        return self._relay(visit.request, room.name, ours, edit, due, place_kept=entry_pass is not None)
+        return self._relay(request, room.name, ours, edit, due, place_kept=entry_pass is not None)
 
     def _join(self, visit: Visit, *, form: bool) -> Verdict | Awaitable[Verdict]:
         """Give a place, or let straight in; unless this address took its share already."""
@@ -271,7 +275,7 @@ class Desk:
             return self._let_in(visit, service.claimed_pass(ticket, claimed))
         if claimed.gone:
             verdict = self._join(visit, form=decision.form)
-            return verdict if isinstance(verdict, Reply | Relay) else await verdict
+            return verdict if isinstance(verdict, Reply | Relay | Gather) else await verdict
         return self._waiting(visit, self._not_yet(visit, ticket, claimed, whole=True), [], form=decision.form)
 
     async def _claim(self, visit: Visit, ticket: Ticket) -> Claimed:
@@ -322,7 +326,7 @@ class Desk:
         extra = {"cfWaitingRoom": cloudflare.waiting_room(service, told, self._clock.wall_s())}
         return answers.told_json(service, told, extra, self._resigned(visit), service.room.queueing_status_code)
 
-    def _turn_away(self, visit: Visit, refusal: Refusal) -> Reply:
+    def _turn_away(self, visit: Visit, refusal: Refusal) -> Reply | Gather:
         self._note(refusal, visit.service.room.name, visit.client)
         page_url = self._page_url(visit.request, form=visit.request.method not in _SAFE)
         match refusal:
@@ -340,7 +344,7 @@ class Desk:
                 reply = self._told_where(visit) or self._pages.turned_away(visit.service)
                 return self._readable(visit.request, visit.service.room.name, reply)
             case Refusal.CROSS_SITE_FORM:
-                return self._pages.form(page_url)
+                return self._once_more(visit, page_url)
             case Refusal.FULL:
                 return self._pages.full(visit.service, page_url)
             case Refusal.REJECTED:
@@ -351,6 +355,21 @@ class Desk:
                 return self._pages.ended(visit.service, VisitorState.SOLD_OUT, page_url)
             case _:
                 assert_never(refusal)
+
+    def _once_more(self, visit: Visit, page_url: str) -> Reply | Gather:
+        """Have another site's form sent again from here, where that is the same form."""
+        request = visit.request
+        if not forms.can_be_read(request.fields):
+            return self._pages.form_lost(page_url)
+
+        def reply(body: bytes | None) -> Reply:
+            fields = None if body is None else forms.read(body)
+            if fields is None:
+                return self._pages.form_lost(page_url)
+            trail = forms.trail(visit.service.room.name, request.headers)
+            return self._pages.form(FormView(request.target.decode("latin-1"), trail, fields))
+
+        return Gather(forms.FORM_BYTES_MAX, reply)
 
     # -- paths of ours ------------------------------------------------------------------------------------------
 
@@ -567,6 +586,11 @@ class Desk:
 
 
 def _came_from(request: Request) -> str | None:
-    """Return the path of the page of this host that sent a form; None where nothing says so."""
-    path = policy.path_on(request.fields.get(b"referer", b""), request.fields.get(b"host", b""))
-    return None if path is None else path.decode("latin-1")
+    """Return the path of the shop's page of this host that sent a form; None where nothing says so."""
+    path = _sender(request)
+    return None if path is None or path.startswith(ways.OWN) else path.decode("latin-1")
+
+
+def _sender(request: Request) -> bytes | None:
+    """Return the path of the page of this host that sent a request."""
+    return policy.path_on(request.fields.get(b"referer", b""), request.fields.get(b"host", b""))

@@ -37,6 +37,10 @@ who has not is hardly asking in just this round trip.
 """
 
 
+GATHERED_MAX = 512
+"""Connections whose request's body is held here, or the answer to it: some 150 MB if all of them did their worst."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What the wire counts. ``refused`` is by the refusal's one-word reason."""
@@ -65,6 +69,7 @@ class Hall:
         self.date_line = b""
         self.wires: set[Wire] = set()
         self.undecided: set[asyncio.Future[Verdict]] = set()
+        self._gathering: set[Wire] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, wire: Wire) -> None:
@@ -76,6 +81,16 @@ class Hall:
     def leave(self, wire: Wire) -> None:
         """Forget ``wire``."""
         self.wires.discard(wire)
+        self._gathering.discard(wire)
+
+    def may_gather(self, wire: Wire) -> bool:
+        """Return whether there is room for another body that is held here; ``wire`` has it then until it is done."""
+        if len(self._gathering) >= GATHERED_MAX:
+            self._gathering = {one for one in self._gathering if one.busy()}
+            if len(self._gathering) >= GATHERED_MAX:
+                return False
+        self._gathering.add(wire)
+        return True
 
     def reap(self, now: float) -> None:
         """Enforce every time limit that passed before ``now``, in seconds of loop time."""

@@ -1,8 +1,8 @@
 """What passes between the wire and the desk: a request, and what is to be done with it.
 
 The wire (``web/wire.py``) parses, frames and moves bytes; the desk (``web/desk.py``) decides. The desk gets a
-``Request`` when its headers are complete and returns, at once or as an awaitable, either a ``Reply`` of ours or a
-``Relay`` to an origin. Neither sees the other's work.
+``Request`` when its headers are complete and returns, at once or as an awaitable, a ``Reply`` of ours, a ``Relay`` to
+an origin, or a ``Gather``: a reply that depends on the body. Neither sees the other's work.
 """
 
 from __future__ import annotations
@@ -67,5 +67,13 @@ class Relay:
     fallback: Callable[[UpstreamError], Reply]
 
 
-Verdict = Reply | Relay
+@dataclass(slots=True)
+class Gather:
+    """Read the body, of ``bytes_max`` at most, and answer with what ``reply`` makes of it; of None if it is not had."""
+
+    bytes_max: int
+    reply: Callable[[bytes | None], Reply]
+
+
+Verdict = Reply | Relay | Gather
 Desk = Callable[[Request], Verdict | Awaitable[Verdict]]

@@ -31,7 +31,7 @@ from waitroom.errors import StartError
 from waitroom.model import Refresh, VisitorState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _FACES_MAX = 512
@@ -42,7 +42,7 @@ _HOURS_FROM_S = 5400
 
 _MINUTES_FROM_S = 120
 
-_TEMPLATES = ("waiting", "full", "closed", "error", "notice")
+_TEMPLATES = ("waiting", "full", "closed", "error", "notice", "form")
 
 _PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 
@@ -50,6 +50,8 @@ _CSS_SPACE = re.compile(r"\s*([{};,!])\s*|(?<=[a-z-]): ")
 """Space that means nothing in a style sheet without strings: the page has none to spare."""
 
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
+
+_INPUT = '<input type="hidden" name="{}" value="{}">'
 
 _MARKS = (
     "number",
@@ -65,6 +67,8 @@ _MARKS = (
     "raw_number",
     "raw_ahead",
     "raw_wait",
+    "trail",
+    "inputs",
 )
 
 
@@ -72,7 +76,7 @@ class Notice(StrEnum):
     """What a notice is about."""
 
     FORM = "form"
-    """A form was not sent and has to be sent again."""
+    """A form of another site's page was not sent on, and cannot be."""
 
     BUSY = "busy"
     """Too many joins from one client: no place was made; the page tries again."""
@@ -147,6 +151,19 @@ class NoticeView:
     retry_s: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FormView:
+    """A form that another site's page sent, to be sent once more from here.
+
+    ``fields`` are names and values as they stand in a page of windows-1252, ``page_url`` is where they go, and
+    ``trail`` is the page's own address while it sends them.
+    """
+
+    page_url: str
+    trail: str
+    fields: Sequence[tuple[str, str]]
+
+
 class _Face(NamedTuple):
     """What changes the words of a page, apart from the values put in: the key of a layout.
 
@@ -191,7 +208,8 @@ class _Layout:
 class Pages:
     """The pages of one folder of templates, compiled once. Safe to share; every method returns a whole document.
 
-    ``csp`` is the value of the ``Content-Security-Policy`` all of them are to be sent with.
+    ``csp`` is the value of the ``Content-Security-Policy`` all of them are to be sent with, but for the form's, which
+    has ``form_csp``.
     """
 
     def __init__(self, templates_dir: Path) -> None:
@@ -206,20 +224,30 @@ class Pages:
         )
         environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
         try:
-            style, waiting, retry = (_lean(templates_dir / name) for name in ("page.css", "waiting.js", "retry.js"))
+            style, waiting, retry, form = (
+                _lean(templates_dir / name) for name in ("page.css", "waiting.js", "retry.js", "form.js")
+            )
             style = _CSS_SPACE.sub(lambda found: found[1] or ":", style)
             self._templates = {name: environment.get_template(f"{name}.html") for name in _TEMPLATES}
         except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
             raise StartError(f"templates in {templates_dir} cannot be used: {error}") from error
         # Markup, as escaping would break the code, and constant, as the hashes below name these very bytes.
-        environment.globals.update(style=Markup(style), waiting_script=Markup(waiting), retry_script=Markup(retry))  # noqa: S704  files of ours, no input
+        scripts = {"waiting_script": waiting, "retry_script": retry, "form_script": form}
+        environment.globals.update({name: Markup(code) for name, code in {"style": style, **scripts}.items()})  # noqa: S704  files of ours, no input
         self.csp = (
             f"default-src 'none'; style-src {_source(style)}; script-src {_source(waiting)} {_source(retry)}; "
             "img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
         ).encode()
+        # No form-action: Chromium holds it against the shop's answer too, and shops redirect a payment's return to
+        # other hosts and to apps. Where the form goes stands in the page, as an address of this host.
+        self.form_csp = (
+            f"default-src 'none'; style-src {_source(style)}; script-src {_source(form)}; img-src data:; "
+            "base-uri 'none'; frame-ancestors 'self'"
+        ).encode()
         token = secrets.token_hex(16)
         self._fill = {name: f"\ue000{token}{name}\ue001" for name in _MARKS}
         self._mark = re.compile(f"\ue000{token}([a-z_]+)\ue001")
+        self._inputs = token.encode()
         self._layout = lru_cache(_FACES_MAX)(self._lay_out)
 
     def waiting(self, view: WaitingView) -> bytes:
@@ -271,6 +299,14 @@ class Pages:
     def notice(self, view: NoticeView) -> bytes:
         """Return a page of a few words."""
         return self._plain("notice", _Face(state=view.kind), view.page_url, view.retry_s)
+
+    def form(self, view: FormView) -> bytes:
+        """Return the page that sends a form once more: by itself with script, by a button without."""
+        values = {"page_url": local_url(view.page_url), "trail": view.trail, "inputs": self._inputs.decode()}
+        inputs = "".join([_INPUT.format(escape(name), escape(value)) for name, value in view.fields])
+        # The parser of a page makes every line end an LF; written as references they stay what they are.
+        marked = inputs.replace("\r\n", "&#13;&#10;").encode()
+        return self._layout("form", _Face()).fill(values).replace(self._inputs, marked, 1)
 
     def _plain(self, name: str, face: _Face, page_url: str, retry_s: int | None, message: str | None = None) -> bytes:
         unit, time = _time(retry_s or 0)

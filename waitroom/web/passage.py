@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from waitroom.errors import UpstreamError, UpstreamTimeout
 from waitroom.upstream.framing import BODYLESS, NO_CONTENT, write_head
-from waitroom.web.messages import Headers, Relay, Reply, Request, Verdict
+from waitroom.web.messages import Gather, Headers, Relay, Reply, Request, Verdict
 from waitroom.web.websocket import GOING_AWAY, WebSocket, close_frame
 
 if TYPE_CHECKING:
@@ -47,11 +47,25 @@ _NOT_FOR_BROWSERS = (b"waitroom-", b"cf-waiting-room-")
 class Passage:
     """Carries out a verdict on ``request``; the ``Sink`` of its exchange. ``started`` once an answer's head is out."""
 
-    __slots__ = ("_chunked", "_held", "_relay", "_websocket", "_wire", "exchange", "request", "started", "tunnel")
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_gather",
+        "_held",
+        "_relay",
+        "_websocket",
+        "_wire",
+        "exchange",
+        "request",
+        "started",
+        "tunnel",
+    )
 
     def __init__(self, wire: Wire, request: Request) -> None:
         self._wire = wire
         self._relay: Relay | None = None
+        self._gather: Gather | None = None
+        self._body = b""
         self._chunked = False
         self._held = b""
         self._websocket: WebSocket | None = None
@@ -66,7 +80,7 @@ class Passage:
         """Ask the desk and do what it says, now or when it knows."""
         try:
             verdict = self._wire.hall.desk(self.request)
-            if not isinstance(verdict, (Reply, Relay)):
+            if not isinstance(verdict, (Reply, Relay, Gather)):
                 self._wait_for(verdict)
                 return
         except Exception:
@@ -96,6 +110,9 @@ class Passage:
             if isinstance(verdict, Reply):
                 self._wire.hall.tally.replies += 1
                 self._reply(verdict)
+            elif isinstance(verdict, Gather):
+                self._wire.hall.tally.replies += 1
+                self._begin_to_gather(verdict)
             else:
                 self._wire.hall.tally.relays += 1
                 self._start(verdict)
@@ -114,7 +131,27 @@ class Passage:
             sink=self,
             upgrade=request.upgrade,
         )
-        self._wire.relaying()
+        self._wire.read_body()
+
+    def _begin_to_gather(self, gather: Gather) -> None:
+        self._gather = gather
+        length = self.request.body_length
+        if length == 0:
+            self._gathered(b"")
+        elif (length or 0) > gather.bytes_max or not self._wire.hall.may_gather(self._wire):
+            self._gathered(None)
+        else:
+            self._wire.read_body(whole=True)
+
+    def _gathered(self, body: bytes | None) -> None:
+        assert self._gather is not None
+        try:
+            reply = self._gather.reply(body)
+        except Exception:
+            log.exception("answering a body failed")
+            reply = BUSY
+        self._body = b""
+        self._reply(reply)
 
     def _reply(self, reply: Reply) -> None:
         wire, request, status, body = self._wire, self.request, reply.status, reply.body
@@ -135,6 +172,15 @@ class Passage:
         return b"" if self.request.http_version == "1.1" else b"Connection: keep-alive\r\n"
 
     # What the wire tells.
+
+    def gather(self, piece: bytes, *, done: bool) -> None:
+        """Take a piece of a body that is kept here, and answer it when it is whole, or too much."""
+        assert self._gather is not None
+        self._body += piece
+        if len(self._body) > self._gather.bytes_max:
+            self._gathered(None)
+        elif done:
+            self._gathered(self._body)
 
     def gone(self) -> None:
         """Know that the client is gone, or was answered otherwise."""

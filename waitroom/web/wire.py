@@ -248,13 +248,19 @@ class Wire(asyncio.Protocol):
         """Return whether the connection can be kept after an answer that is about to begin."""
         return self.keep and not self.hall.draining
 
-    def relaying(self) -> None:
-        """Read the body, if there is one: its passage can take it now."""
+    def read_body(self, *, whole: bool = False) -> None:
+        """Read the body, if there is one: its passage can take it now. ``whole``: it is short, and all of it is due."""
         if self._body_open:
             self._state = _BODY
             if not self._origin_full:
                 self.deadline = self._loop.time() + self.hall.limits.body_idle_timeout_s
+                if whole:
+                    self.total_until = min(self.total_until, self.deadline)
             self._go_on()
+
+    def busy(self) -> bool:
+        """Return whether a request is being served, or its answer not yet taken by the client."""
+        return self.passage is not None or self.transport.get_write_buffer_size() > 0
 
     def tunnel(self) -> None:
         """Pass raw bytes from now on, first those that came early."""
@@ -401,7 +407,8 @@ class Wire(asyncio.Protocol):
                 self._spoil(Refusal(413, "body-bytes", "The body is too large."))
                 return b""
             done = chunks.done
-        exchange = None if self.passage is None else self.passage.exchange
+        passage = self.passage
+        exchange = None if passage is None else passage.exchange
         if done:
             self._body_open = False
             self._chunks = None
@@ -413,6 +420,8 @@ class Wire(asyncio.Protocol):
             exchange.write(payload)
             if done:
                 exchange.end()
+        elif passage is not None:
+            passage.gather(payload, done=done)
         elif done:
             self._next()
         return data
