@@ -61,7 +61,7 @@ REFUSED = {
     "other coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n",
     "identity": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n",
     "coding on 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n",
-    "status 999": b"HTTP/1.1 999 X\r\n",
+    "status 1000": b"HTTP/1.1 1000 X\r\n",
     "status 099": b"HTTP/1.1 099 X\r\n",
     "bare LF": b"HTTP/1.1 200 OK\nA: b\r\n",
     "obs-fold": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n",

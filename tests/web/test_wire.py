@@ -120,6 +120,7 @@ async def test_a_segment_cut_anywhere_is_the_same_message():
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n", b"ok"),
         (b"HTTP/1.1 404 Nope\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 999 Denied\r\nContent-Length: 2\r\n\r\nno", b"no"),
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", b"ok"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 999\r\n\r\n", b""),

@@ -35,8 +35,12 @@ X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Frame-Options X-Powered-By 
 PLAIN = frozenset((_PLAIN + _PLAIN.lower()).split())
 """Common spellings of headers that are no framing, to know them at one look. Others are folded and compared."""
 
-LOWEST, FINAL, HIGHEST = 100, 200, 599
-"""The statuses HTTP has; those below ``FINAL`` are interim."""
+LOWEST, FINAL = 100, 200
+"""The lowest status HTTP has, and the lowest that is not interim.
+
+Those beyond 599 are nobody's, but shops send them: they are final, and how they end is not in doubt. To a client they
+are 5xx (RFC 9110, 15), and what it makes of one is not ours to decide.
+"""
 
 SWITCHING, NO_CONTENT = 101, 204
 
@@ -216,7 +220,7 @@ def read_answer(head: bytes, method: bytes, header_count: int) -> Answer:
     if not reader.complete or version not in {b"HTTP/1.1", b"HTTP/1.0"}:
         raise UpstreamError("head", sent=True)
     status = parser.get_status_code()
-    if not LOWEST <= status <= HIGHEST:
+    if status < LOWEST:
         raise UpstreamError("status", sent=True)
     if len(reader.headers) > header_count:
         raise UpstreamError("header-count", sent=True)
