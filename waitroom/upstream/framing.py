@@ -235,24 +235,28 @@ def _judge(status: int, reader: _Reader, method: bytes, version: bytes) -> Answe
     upgrade: bytes | None = None
     dated = False
     for field in reader.headers:
-        if field[0] in PLAIN:
+        name, value = field
+        if name in PLAIN:
             kept.append(field)
             continue
-        name = field[0].lower()
-        if name == b"content-length":
-            length = field[1].strip(b" \t")
-        elif name == b"transfer-encoding":
-            coding = field[1].strip(b" \t").lower()
+        name = name.lower()
+        if name == b"date":
+            dated = True
+            kept.append(field)
+        elif name == b"content-length":
+            length = value.strip(b" \t")
         elif name == b"connection":
-            options = field[1].lower() if options is None else options + b"," + field[1].lower()
+            options = value.lower() if options is None else options + b"," + value.lower()
+        elif name == b"transfer-encoding":
+            coding = value.strip(b" \t").lower()
         elif name == b"upgrade":
-            upgrade = field[1]
+            upgrade = value
         elif name not in HOP_BY_HOP and not name.startswith(b"proxy-"):
             kept.append(field)
-            if name == b"date":
-                dated = True
     keep_alive = version == b"HTTP/1.1"
-    if options is not None:
+    if options == b"keep-alive":
+        keep_alive = True
+    elif options is not None:
         named = {option.strip(b" \t") for option in options.split(b",")}
         if b"close" in named:
             keep_alive = False

@@ -79,7 +79,10 @@ _ONCE = {
 }
 """Headers that stand in a request at most once, and what is said otherwise."""
 
-_FRAMING = frozenset({*_ONCE, b"connection", b"upgrade"})
+_LISTS = frozenset({b"connection", b"upgrade"})
+"""Headers of which all lines count, as one list."""
+
+_FRAMING = frozenset({*_ONCE, *_LISTS})
 
 
 def _bad(reason: str, text: str) -> Refusal:
@@ -179,7 +182,7 @@ def _judge(
     peer: str,
 ) -> Request | Refusal:
     fields: dict[bytes, bytes] = {}
-    options = upgrade = None
+    lists: dict[bytes, bytes] = {}
     for name, value in headers:
         key = _FIELDS.get(name)
         if key is None:
@@ -190,10 +193,8 @@ def _judge(
             fields[key] = value
         elif key in _ONCE:
             return _bad(*_ONCE[key])
-        if key == b"connection":
-            options = value.lower() if options is None else options + b"," + value.lower()
-        elif key == b"upgrade":
-            upgrade = value if upgrade is None else upgrade + b", " + value
+        elif key in _LISTS:
+            lists[key] = lists.get(key, fields[key]) + b", " + value
 
     host = read_host(fields.get(b"host", b""))
     if host is None:
@@ -222,16 +223,16 @@ def _judge(
             return Refusal(413, "body-bytes", "The body is too large.")
 
     keep_alive = version == "1.1"
-    asked = False
-    if options is not None and options != b"keep-alive":
-        tokens = [token.strip(b" \t") for token in options.split(b",")]
-        asked = b"upgrade" in tokens
-        keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
-    elif options is not None:
+    upgrade: bytes | None = None
+    options = lists.get(b"connection") or fields.get(b"connection")
+    if options == b"keep-alive":
         keep_alive = True
-    if not asked:
-        upgrade = None
-    elif upgrade is not None:
+    elif options is not None:
+        tokens = [token.strip(b" \t") for token in options.lower().split(b",")]
+        keep_alive = b"close" not in tokens and (keep_alive or b"keep-alive" in tokens)
+        if b"upgrade" in tokens:
+            upgrade = lists.get(b"upgrade") or fields.get(b"upgrade")
+    if upgrade is not None:
         if length != 0:
             return _bad("upgrade-body", "An upgrade has no body.")
         keep_alive = False
