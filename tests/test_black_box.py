@@ -622,6 +622,69 @@ def test_a_bypass_goes_around_the_line(tmp_path: Path, origin: RecordingOrigin) 
         assert house.logged("bypass")
 
 
+def test_a_bypass_by_a_secret_lets_its_holder_around(tmp_path: Path, origin: RecordingOrigin) -> None:
+    """Whoever shows the header goes around, by WebSocket too; the shop does not see it, the log does not tell it."""
+    key = "open-sesame-" + "x" * 20
+    origin.answer = origin.answer.replace(b"\r\n\r\n", b"\r\nCache-Control: public, max-age=60\r\n\r\n")
+    with running(tmp_path, origin, {"always_queue": True, "bypass": [{"header": {"X-Bypass-Key": key}}]}) as house:
+
+        def ask(*headers: tuple[str, str], path: str = "/event/order") -> httpx.Response:
+            return httpx.post(f"{house.url}{path}", headers=[*DOCUMENT.items(), *headers], trust_env=False)
+
+        shown = ask(("x-bypass-key", key))
+        assert (shown.text, shown.headers["cache-control"]) == ("shop", "private, max-age=60")
+        assert "set-cookie" not in shown.headers
+        for headers in (
+            [],
+            [("X-Bypass-Key", key[:-1])],
+            [("X-Bypass-Key", key), ("X-Bypass-Key", key)],
+            [("X_Bypass_Key", key)],
+            [("X-Bypass-Key", f"{key}, {key}")],
+        ):
+            assert ask(*headers).text != "shop"
+        assert ask(("X-Bypass-Key", key), path="/elsewhere").headers["cache-control"] == "public, max-age=60"
+        assert [seen.target for seen in origin.seen] == ["/event/order", "/elsewhere"]
+        assert not [name for seen in origin.seen for name, _ in seen.headers if "bypass" in name.lower()]
+        until(lambda: house.logged("bypass"))
+        assert [(line["room"], line["why"]) for line in house.logged("bypass")] == [("launch", "* with x-bypass-key")]
+        assert key not in house.log.read_text()
+        for command in (
+            ["check", str(house.config)],
+            ["explain", "--config", str(house.config), f"{house.url}/event/"],
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "waitroom.cli", *command], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0
+            assert key not in done.stdout + done.stderr
+
+
+def test_a_bypass_by_address_follows_the_trusted_proxies(tmp_path: Path, origin: RecordingOrigin) -> None:
+    """Whom the proxy names goes around, and nobody who names himself, or comes by a proxy that is not listed."""
+    room = {"always_queue": True, "bypass": [{"ip": "192.0.2.0/24"}, {"ip": "127.0.0.3"}]}
+    with running(tmp_path, origin, room, trusted_proxies=["127.0.0.1"]) as house:
+
+        def ask(source: str, *lines: str) -> bool:
+            with socket.create_connection(("127.0.0.1", house.port), timeout=10, source_address=(source, 0)) as sock:
+                sock.sendall(
+                    "\r\n".join(["GET /event/ HTTP/1.1", "Host: shop", "Connection: close", *lines, "", ""]).encode()
+                )
+                return sock.makefile("rb").read().endswith(b"shop")
+
+        assert ask("127.0.0.1", "X-Forwarded-For: 192.0.2.7")
+        assert ask("127.0.0.3")
+        assert not ask("127.0.0.2")
+        assert not ask("127.0.0.1")
+        assert not ask("127.0.0.1", "X-Forwarded-For: 192.0.2.7, 203.0.113.9")
+        assert not ask("127.0.0.2", "X-Forwarded-For: 192.0.2.7")
+        for _ in range(3):
+            assert not ask("127.0.0.3", "X-Forwarded-For: 192.0.2.7")
+        assert len(origin.seen) == 2
+        until(lambda: house.logged("unlisted-proxy"))
+        (line,) = house.logged("unlisted-proxy")
+        assert (line["client"], line["room"]) == ("127.0.0.3", "launch")
+
+
 def test_a_mistake_is_said_without_a_traceback(tmp_path: Path) -> None:
     """A wrong configuration, a taken port, a missing file: one line each, exit code 1."""
     wrong = tmp_path / "wrong.yaml"

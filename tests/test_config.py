@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from waitroom import config, resources
 from waitroom.config.reading import FILE_BYTES_MAX
-from waitroom.config.shapes import NOTHING, FileShape, LimitsShape, RoomShape
+from waitroom.config.shapes import FileShape, LimitsShape, RoomShape
 from waitroom.config.values import instant
 from waitroom.errors import ConfigError, StartError
 from waitroom.model import (
@@ -28,6 +28,7 @@ from waitroom.model import (
     Refresh,
     Room,
     RoomEvent,
+    SecretHeader,
     Settings,
     Site,
     StoreUrl,
@@ -365,8 +366,6 @@ def test_a_mistake_names_its_file(write):
             ),
             "4: rooms[0].events[0].shuffle_at_event_start: `shuffle_at_event_start` is not built yet; remove it",
         ),
-        ("bypass: [{ip: 192.0.2.0/24}]", "4: rooms[0].bypass[0].ip: `ip` is not built yet; remove it"),
-        ("bypass: [{header: 'X: y'}]", "4: rooms[0].bypass[0].header: `header` is not built yet; remove it"),
         ("cookie: {domain: x.example}", "4: rooms[0].cookie.domain: `domain` is not built yet; remove it"),
         ("admission: measured", "4: rooms[0].admission: `measured` is not built yet; write fixed"),
         (
@@ -447,7 +446,18 @@ def test_what_is_not_built_is_refused_by_name(room_mistakes, lines, expected):
             "bypass: [{path: /x, query: {a: 1}}]",
             '4: rooms[0].bypass[0].query.a: `1` is not text to YAML; write it in quotes, "1"',
         ),
-        ("bypass: [{method: POST}]", "4: rooms[0].bypass[0].path: is missing; write `path: /event/`"),
+        ("bypass: [{method: POST}]", "4: rooms[0].bypass[0]: lets everybody around; name `path`, or who may by `ip`"),
+        ("bypass: [{query: {a: b}}]", "4: rooms[0].bypass[0]: lets everybody around"),
+        ("bypass: [{path: null, ip: null}]", "4: rooms[0].bypass[0]: lets everybody around"),
+        ("bypass: [{ip: office}]", "4: rooms[0].bypass[0].ip: `office` is no network"),
+        ("bypass: [{ip: 192.0.2.1/24}]", "4: rooms[0].bypass[0].ip: `192.0.2.1/24` has bits set beyond its prefix"),
+        ("bypass: [{ip: 0.0.0.0/0}]", "4: rooms[0].bypass[0].ip: `0.0.0.0/0` is every address, so everybody goes"),
+        ("bypass: [{ip: '::/0'}]", "4: rooms[0].bypass[0].ip: `::/0` is every address"),
+        (
+            "bypass: [{ip: '::ffff:192.0.2.0/120'}]",
+            "4: rooms[0].bypass[0].ip: `::ffff:192.0.2.0/120` is IPv4 written as IPv6; write 192.0.2.0/24",
+        ),
+        ("match: [{path: /x, ip: 192.0.2.1}]", "4: rooms[0].match: stands twice"),
         ("bypass: [{path: '/x?y'}]", "4: rooms[0].bypass[0].path: `/x?y` is more than a path"),
         ("bypass: [{path: /%65vent/}]", "4: rooms[0].bypass[0].path: `/%65vent/` is not in plain form"),
         ("bypass: [{path: /a/../b}]", "4: rooms[0].bypass[0].path: `/a/../b` is not in plain form"),
@@ -801,6 +811,143 @@ def test_a_moment_may_be_written_as_finely_as_programs_do(fraction: str) -> None
     assert instant(f"2026-12-01T12:00:00{fraction}+09:00") == 1_796_094_000_000 + (500 if fraction else 0)
 
 
+NEAR = "has addresses of this machine or a network of its own, and no proxy is trusted: "
+
+
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "127.0.0.1",
+        "127.0.0.0/8",
+        "10.2.0.0/16",
+        "172.16.0.0/12",
+        "172.31.0.9",
+        "192.168.0.0/16",
+        "169.254.7.0/24",
+        "100.64.0.0/10",
+        "128.0.0.0/1",
+        "'::1'",
+        "'fd00:12::/32'",
+        "'fe80::/10'",
+        "'::/1'",
+    ],
+)
+def test_a_bypass_for_where_a_proxy_would_stand_needs_trusted_proxies(mistakes, load, ip):
+    """While no proxy is trusted the peer itself is the client: with one in front everybody would be in the range."""
+    text = ROOM + f"    bypass: [{{path: /event/a/, ip: {ip}}}]\n"
+    (mistake,) = mistakes(text)
+    assert mistake.startswith(f"4: rooms[0].bypass[0].ip: `{ip_network(ip.strip(chr(39)))}` {NEAR}")
+    assert "name the proxy in `trusted_proxies`" in mistake
+    assert mistakes(f"trusted_proxies: []\n{text}")[0].startswith("5: rooms[0].bypass[0].ip: ")
+    (rule,) = load(f"trusted_proxies: [192.0.2.7]\n{text}").rooms[0].bypass
+    assert rule.ip == ip_network(ip.strip("'"))
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.0/24", "8.8.8.8", "172.32.0.0/16", "100.128.0.0/9", "2001:db8::/32"])
+def test_a_bypass_for_addresses_of_the_internet_needs_no_proxy(room, ip):
+    """Nobody's proxy stands there unless it is somebody's else."""
+    (rule,) = room(f"bypass: [{{ip: '{ip}'}}]").bypass
+    assert rule == PathRule("", ip=ip_network(ip))
+
+
+def test_a_warning_of_a_bypass_with_proxies_in_it(load):
+    """The check says where a proxy that hides its client would be taken for somebody who may go around."""
+    text = "trusted_proxies: [10.0.0.0/24, '2001:db8::/32', 192.168.0.1]\n" + ROOM
+    found = config.warnings(load(text + "    bypass: [{ip: 10.0.0.0/8}, {ip: '2001:db9::1'}, {path: /x}]\n"))
+    (warning,) = [warning for warning in found if "proxies" in warning]
+    assert warning.startswith("rooms.launch: the bypass for 10.0.0.0/8 has trusted proxies in it, 10.0.0.0/24: ")
+
+
+SECRET = "a-s3cret:of=ours"
+
+
+def test_a_secret_is_nowhere_to_be_read(load):
+    """Its value is in the settings and in nothing that is made of them for people."""
+    loaded = load(ROOM + f"    bypass: [{{header: {{X-Bypass-Key: '{SECRET}'}}}}]\n")
+    (rule,) = loaded.rooms[0].bypass
+    assert rule == PathRule("", header=SecretHeader("x-bypass-key", SECRET))
+    assert SECRET not in repr(loaded) + str(loaded) + "".join(config.warnings(loaded))
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "start"),
+    [
+        ("header: {X-Key: s3cret}", ".header", "has a value of 6 characters, which anybody could guess; write 16 or"),
+        ("header: {X-Key: s3cret-s3cret-s}", ".header", "has a value of 15 characters"),
+        ("header: {X-Key: ''}, ip: 192.0.2.1", ".header", "has a value that is none"),
+        ("header: {X-Key: 's3cret with a blank'}", ".header", "has a value that is none; write 1 to 256 visible ASCII"),
+        ("header: {X-Key: s3cret-s3cret-s3cr\xe9t}", ".header", "has a value that is none"),
+        ('header: {X-Key: "s3cret-s3cret\\r\\nX: y"}', ".header.X-Key", "this has a character that does not print"),
+        (f"header: {{X-Key: {'s3cret' * 50}}}", ".header", "has a value that is none"),
+        ("header: {X-Key: 123456789012345678}", ".header", "has a value that is not text to YAML; write it in quotes"),
+        ("header: {X-Key: [s3cret-s3cret-s3cret]}", ".header", "has a value that is not text"),
+        ("header: {X-Key: !s3cret s3cret}", ".header.X-Key", "has a YAML tag; write it without !"),
+        ("header: 'X-Key: s3cret-s3cret-s3cret'", ".header", "is not one header; write its name and value, {X-Bypass"),
+        ("header: {X-Key: s3cret-s3cret-s3cret, X-B: s3cret}", ".header", "is not one header"),
+        ("header: {}", ".header", "is not one header"),
+        ("header: {X_Key: s3cret-s3cret-s3cret}", ".header", "`X_Key` is no name for it; write letters, digits and -"),
+        ("header: {'X Key': s3cret-s3cret-s3cret}", ".header", "`X Key` is no name for it"),
+        *(
+            (
+                f"header: {{{name}: s3cret-s3cret-s3cret}}",
+                ".header",
+                f"`{name}` has a meaning of its own; choose another",
+            )
+            for name in (
+                "Host",
+                "connection",
+                "COOKIE",
+                "Content-Length",
+                "Content-Type",
+                "Transfer-Encoding",
+                "TE",
+                "Upgrade",
+                "Expect",
+                "Authorization",
+                "User-Agent",
+                "Accept",
+                "Referer",
+                "Origin",
+                "If-None-Match",
+                "Sec-Fetch-Mode",
+                "Waitroom-Pass",
+                "Waitroom-Bypass",
+                "X-Forwarded-For",
+                "X-Forwarded-Whatever",
+                "Forwarded",
+                "X-Real-IP",
+                "CF-Connecting-IP",
+                "X-Rewrite-URL",
+                "Proxy-Authorization",
+            )
+        ),
+    ],
+)
+def test_a_secret_that_will_not_do_is_refused_and_not_told(mistakes, rule, key, start):
+    """A name that others use, a value anybody could guess: one mistake, which never quotes the value."""
+    first, *more = mistakes(ROOM + f"    bypass: [{{{rule}}}]\n")
+    assert (first + "".join(more)).count("X-Key: ") == len(more), "what YAML reads otherwise is told for what it is"
+    found = [mistake for mistake in (first, *more) if mistake.startswith(f"4: rooms[0].bypass[0]{key}: {start}")]
+    assert found
+    assert not re.search("s3cret|1234567", first + "".join(more))
+
+
+@pytest.mark.parametrize(
+    "value", ["*s3cret", "!s3cret!s3cret x", "&s3cret &s3cret x", "@s3cret", "'s3cret", "s3cret: s3cret"]
+)
+def test_a_secret_that_is_no_yaml_is_not_told_either(mistakes, value):
+    """What YAML reads as an alias, a tag or half a string is said by its kind and line."""
+    (mistake,) = mistakes(ROOM + f"    bypass: [{{header: {{X-Key: {value}}}}}]\n")
+    assert ": yaml: " in mistake
+    assert "s3cret" not in mistake
+
+
+def test_a_short_secret_beside_an_address_is_enough(room):
+    """Whoever may try it is known then."""
+    (rule,) = room("bypass: [{header: {X-Probe: '1'}, ip: 192.0.2.1, path: /event/up, method: GET}]").bypass
+    assert rule == PathRule("/event/up", method="GET", ip=ip_network("192.0.2.1"), header=SecretHeader("x-probe", "1"))
+
+
 @pytest.mark.parametrize(
     ("events", "key", "message"),
     [
@@ -1006,7 +1153,7 @@ def test_the_document_lists_what_is_not_built():
         expected[".".join(place).replace(".*", "[]")] = nothing
     assert set(documented) == set(expected)
     for key, written in documented.items():
-        assert yaml.safe_load(written) == (None if expected[key] is NOTHING else expected[key])
+        assert yaml.safe_load(written) == expected[key]
 
 
 def test_the_file_holds_every_setting_at_its_default():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TARGET_BYTES_MAX = 8 * 1024
 HEADER_BYTES_MAX = 32 * 1024
+SECRET = "open-sesame-open-sesame"
 Run = tuple[int, str, str]
 
 
@@ -98,6 +99,28 @@ CORPUS = {
     "a bypass in another case": Case("gate", "/own/Assets/a.css"),
     "a bypass with another method": Case("gate", "/event/hook", "GET"),
     "a bypass with its method": Case("forward-bypass", "/event/hook", "POST", at("a.example", "Content-Length: 0")),
+    "a bypass for somebody": Case("forward-bypass", "/own/x", lines=at("a.example", "X-Forwarded-For: 192.0.2.7")),
+    "a bypass for somebody, but perhaps of another room": Case(
+        "gate", "/own/" + "%2f%5c;x/.." * 60, lines=at("a.example", "X-Forwarded-For: 192.0.2.7")
+    ),
+    "a bypass for somebody else": Case("gate", "/own/x", lines=at("a.example", "X-Forwarded-For: 192.0.3.7")),
+    "a bypass for somebody, who says it himself": Case(
+        "gate", "/own/x", lines=at("a.example", "X-Forwarded-For: 192.0.2.7, 203.0.113.9")
+    ),
+    "a bypass for somebody, by another spelling": Case(
+        "gate", "/own/x", lines=at("a.example", "X_Forwarded_For: 192.0.2.7")
+    ),
+    "a bypass for somebody, whom the proxy does not name": Case(
+        "gate", "/own/x", lines=at("a.example", "Forwarded: for=192.0.2.7")
+    ),
+    "a bypass by a secret": Case("forward-bypass", "/event/x", lines=at("a.example", f"x-bypass-key: {SECRET}")),
+    "a bypass by a wrong secret": Case("gate", "/event/x", lines=at("a.example", f"X-Bypass-Key: {SECRET}x")),
+    "a bypass by a secret said twice": Case(
+        "gate", "/event/x", lines=at("a.example", *[f"X-Bypass-Key: {SECRET}"] * 2)
+    ),
+    "a bypass by a secret, by another spelling": Case(
+        "gate", "/event/x", lines=at("a.example", f"X_Bypass_Key: {SECRET}")
+    ),
     "ours": Case("own", "/.waitroom/launch/now"),
     "ours, of no room": Case("own", "/.waitroom/nobody/now"),
     "ours, spelled otherwise": Case("own", "/x/..%2f.waitroom/launch/now"),
@@ -151,10 +174,15 @@ def house(tmp_path_factory: pytest.TempPathFactory, origins: list[RecordingOrigi
     launch = {
         "name": "launch",
         "match": [{"host": "a.example", "path": "/event/"}],
-        "bypass": [{"path": "/event/assets/"}, {"path": "/event/hook", "method": "POST"}],
         "cors": {"allowed_origins": ["https://app.example"]},
+        "bypass": [
+            {"path": "/event/assets/"},
+            {"path": "/event/hook", "method": "POST"},
+            {"header": {"X-Bypass-Key": SECRET}},
+        ],
     }
-    own = {"name": "own", "match": [{"path": "/own/"}], "bypass": [{"path": "/own/assets/"}], "origin": urls[3]}
+    around = [{"path": "/own/assets/"}, {"ip": "192.0.2.0/24"}]
+    own = {"name": "own", "match": [{"path": "/own/"}], "bypass": around, "origin": urls[3]}
     with running(
         tmp_path_factory.mktemp("explain"),
         origins[0],
@@ -208,6 +236,7 @@ def test_it_says_what_the_proxy_does(
     assert answer["decision"] == case.decision
     assert f"\n{case.decision}: {answer['reason']}\n" in text
     assert re.fullmatch(r"[\n -~]+", text), "nothing of a request reaches the terminal as it is"
+    assert SECRET not in text + json.dumps(answer)
 
     for origin in origins:
         origin.seen.clear()
@@ -295,6 +324,16 @@ def test_it_tells_people_what_led_to_it(explain: Callable[..., Run]) -> None:
         "  reading   /own/order  is in */own/ of own",
         "  bypass    */own/assets/ does not hold: a shop may read /own/order",
     ]
+    assert lines[5] == "  bypass    * from 192.0.2.0/24 does not hold: it is for other addresses than the client's"
+    assert "  bypass    * from 192.0.2.0/24 holds\n" in explain("http://a.example/own/", "--peer", "192.0.2.9")[1]
+    spoken = explain("http://a.example/own/", "--peer", "192.0.2.9", "-H", "Forwarded: for=203.0.113.9")[1]
+    assert "does not hold: whoever has this address speaks for another, whom no proxy in `trusted_proxies`" in spoken
+    assert (
+        "* with x-bypass-key does not hold: the request does not show its header"
+        in explain("http://a.example/event/")[1]
+    )
+    twice = explain(*CORPUS["a bypass by a secret said twice"].words())[1]
+    assert "* with x-bypass-key does not hold: its header stands there more than once" in twice
     assert "*/event/hook does not hold: it is for another method" not in out
     assert "POST */event/hook does not hold: it is for another method" in explain("http://a.example/event/hook")[1]
     assert "  bypass    */own/assets/ holds\n" in explain("http://a.example/own/assets/a.css")[1]

@@ -109,17 +109,28 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretHeader:
+    """A header that is known to a few. ``name`` is in lower case; ``value`` is never printed."""
+
+    name: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class PathRule:
     """One line of ``match`` or ``bypass``.
 
     A ``path`` ending in ``/`` covers everything below it and itself without the slash; others match exactly. ``host``
     is ``*``, a name, or ``*.name`` for its subdomains. Every pair of ``query`` must be present. ``method`` None is any.
+    Only in a ``bypass``: an empty ``path`` is every path, and ``ip`` and ``header`` say who asks.
     """
 
     path: str
     host: str = "*"
     query: tuple[tuple[str, str], ...] = ()
     method: str | None = None
+    ip: Network | None = None
+    header: SecretHeader | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,17 @@ def test_our_word_about_odd_peers_and_hosts() -> None:
     assert only(odd, b"forwarded") == [b'for="socket";proto=http']
 
 
+def test_a_secret_of_ours_stays_here() -> None:
+    """A header that lets its sender around a room is nothing for a shop's logs, in whatever spelling it comes."""
+    sent = [(b"X-Bypass-Key", b"1"), (b"x_bypass_key", b"2"), (b"X-Bypass", b"3")]
+
+    kept = toward_origin(
+        sent, peer="192.0.2.7", trusted=False, scheme="http", host=b"h", withheld=frozenset({b"x-bypass-key"})
+    )
+
+    assert [value for name, value in kept if b"ypass" in name] == [b"3"]
+
+
 def test_a_tunnel_keeps_its_upgrade() -> None:
     """An upgrade names its protocol and its connection, and nothing else of the connection comes along."""
     headers = [(b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Key", b"k")]

@@ -49,7 +49,7 @@ we speak plain HTTP, and whether a client came by https says a trusted proxy.
 EPILOG = """\
 decisions:
   forward         no room covers it; it goes to the shop at once
-  forward-bypass  a room covers it, and one of the room's bypasses names every reading of it
+  forward-bypass  a room covers it, and a bypass of the room names every reading of it, and lets this client around
   gate            a room decides, by the token that the visitor carries
   own             a path of ours, /.waitroom/…; the shop never sees it
   refuse          no shop may see it; the reason has the status and the sentence
@@ -70,6 +70,10 @@ _AGAINST = {
     Why.METHOD: "it is for another method",
     Why.NOT_UNDERSTOOD: "not every reading of the target is known",
     Why.QUERY: "some reading of the query does not have what it asks for",
+    Why.IP: "it is for other addresses than the client's",
+    Why.FOR_ANOTHER: "whoever has this address speaks for another, whom no proxy in `trusted_proxies` names",
+    Why.HEADER: "the request does not show its header, in its own spelling and with its value",
+    Why.HEADER_TWICE: "its header stands there more than once",
 }
 
 
@@ -176,7 +180,7 @@ def _explained(settings: Settings, request: Request) -> tuple[Answer, list[str]]
             if route.room is None:
                 answer = Answer(None, None, "forward", "no room covers it", client, _visible(request.target))
             else:
-                reason = f"a bypass of the room {route.room.name} names every reading of it"
+                reason = f"a bypass of the room {route.room.name} holds for it"
                 answer = _of_room(route, "forward-bypass", reason, client, request)
             lines += _rules(ways, request, route)
         case Gate(route):
@@ -239,7 +243,7 @@ def _url(address: Address) -> str:
 def _rules(ways: Ways, request: Request, route: Route) -> list[tuple[str, str]]:
     """Return a line for every reading of the target, and one for every bypass that came into question."""
     seen = readings(request.target)
-    method = request.method.decode("ascii", "replace")
+    method, asker = request.method.decode("ascii", "replace"), ways.asker(request)
     covering = ways.router.covering(request.host, method, seen)
     lines = [("reading", _reading(path, routes)) for path, routes in covering]
     if not seen.understood:
@@ -248,7 +252,7 @@ def _rules(ways: Ways, request: Request, route: Route) -> list[tuple[str, str]]:
         lines.append(("bypass", f"{route.rule} holds"))
     rooms = dict.fromkeys(one.room.name for _, routes in covering for one in routes if one.room is not None)
     for room in rooms:
-        lines += [("bypass", _against(doubt)) for doubt in ways.router.doubts(room, request.host, method, seen)]
+        lines += [("bypass", _against(doubt)) for doubt in ways.router.doubts(room, request.host, method, seen, asker)]
     return lines
 
 

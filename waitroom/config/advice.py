@@ -10,12 +10,12 @@ import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from waitroom.config.values import is_address
+from waitroom.config.values import is_address, overlap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from waitroom.model import PathRule, Room, Settings, Site
+    from waitroom.model import Network, PathRule, Room, Settings, Site
 
 _PAYMENT_WORDS = ("pay", "callback", "webhook", "notify", "notification", "ipn", "checkout")
 
@@ -51,9 +51,20 @@ def warnings(settings: Settings) -> list[str]:
     if not _is_loopback(settings.admin.listen.host):
         found.append("admin.listen: not on loopback: whoever reaches it needs only the token; keep others out")
     for room in settings.rooms:
+        around = _proxies_let_around(room, settings.trusted_proxies)
         unnamed = _unnamed_hosts(room, settings.sites)
-        found += [f"rooms.{room.name}: {warning}" for warning in (*_room_warnings(room), *unnamed)]
+        found += [f"rooms.{room.name}: {warning}" for warning in (*_room_warnings(room), *around, *unnamed)]
     return found
+
+
+def _proxies_let_around(room: Room, proxies: Sequence[Network]) -> Iterator[str]:
+    for rule in room.bypass:
+        for proxy in proxies:
+            if rule.ip is not None and overlap(rule.ip, proxy):
+                yield (
+                    f"the bypass for {rule.ip} has trusted proxies in it, {proxy}: one that sends no word of its "
+                    "client lets everybody around"
+                )
 
 
 def _unnamed_hosts(room: Room, sites: Sequence[Site]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from waitroom.config import rules, values
 from waitroom.config.reading import Key, Text, key_text
-from waitroom.config.shapes import NOT_BUILT, NOTHING, SHAPES, FileShape, Place
+from waitroom.config.shapes import NOT_BUILT, SHAPES, FileShape, Place
 from waitroom.config.values import SHOWN_CHARS_MAX, kind, shown
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def judge(text: Text) -> FileShape | None:
     _drop_not_built(text.values, (), text)
     _between_rooms(text.values.get("rooms"), text)
     _between_sites(text.values.get("sites"), text)
+    _around_an_unlisted_proxy(text.values, text)
     try:
         return FileShape.model_validate(text.values, context=_ours(text.values))
     except ValidationError as error:
@@ -81,9 +82,6 @@ def _drop_not_built(value: Any, key: Key, text: Text) -> None:
         # `false` is not 0 here, although Python thinks so.
         if given != nothing or isinstance(given, bool) is not isinstance(nothing, bool):
             text.wrong(here, f"`{name}` is not built yet; remove it")
-            if nothing is NOTHING:
-                # The rest of such a rule may be missing because this was all of it.
-                text.found.setdefault(((*key, "path"), 0), text.found[here, 0])
 
 
 def _between_rooms(rooms: Any, text: Text) -> None:
@@ -121,6 +119,25 @@ def _between_sites(sites: Any, text: Text) -> None:
                 if owner != index:
                     text.wrong(
                         here, f"{shown(host)} is a host of the site of line {text.line(first)}; keep one of the two"
+                    )
+
+
+def _around_an_unlisted_proxy(given: Mapping[str, Any], text: Text) -> None:
+    """Find bypasses by address that would hold for everybody as soon as a proxy stands in front, and none is listed."""
+    if given.get("trusted_proxies", []) != []:
+        return
+    rooms = given.get("rooms")
+    for index, room in enumerate(rooms if isinstance(rooms, list) else []):
+        bypasses = room.get("bypass") if isinstance(room, dict) else None
+        for place, rule in enumerate(bypasses if isinstance(bypasses, list) else []):
+            with suppress(ValueError):  # no network, or none at all; its shape says so
+                ip = rules.bypass_network(rule.get("ip") if isinstance(rule, dict) else None)
+                if any(values.overlap(ip, near) for near in values.NEAR):
+                    text.wrong(
+                        ("rooms", index, "bypass", place, "ip"),
+                        f"{shown(ip)} has addresses of this machine or a network of its own, and no proxy is trusted: "
+                        "behind a proxy everybody comes from there; name the proxy in `trusted_proxies`, or write "
+                        "`header` instead",
                     )
 
 

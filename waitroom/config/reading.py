@@ -96,6 +96,7 @@ _PLAIN: Mapping[str, tuple[re.Pattern[str], Callable[[str], object]]] = {
     _INT: (re.compile(r"[-+]?[0-9]{1,30}\Z"), int),
     _FLOAT: (re.compile(r"[-+]?(?:\.[0-9]{1,30}|[0-9]{1,30}(?:\.[0-9]{0,30})?)(?:[eE][-+]?[0-9]{1,3})?\Z"), float),
 }
+_NAMED = re.compile(r"\b(alias|anchor|tag handle) '.*", re.DOTALL)
 _TAGS = {yaml.MappingNode: {_MAP}, yaml.SequenceNode: {_SEQ}, yaml.ScalarNode: {_STR, *_PLAIN}}
 
 
@@ -139,7 +140,9 @@ def _node_of(content: bytes, text: Text) -> yaml.Node | None:
         text.stop("yaml", f"has the character {odd}; remove it, or save the file as plain text", line=line)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = shown(error.problem or error.context or "broken YAML")[1:-1]
+        # What YAML takes for the name of an alias or a tag may be a secret that wants quotes.
+        said = _NAMED.sub(r"\1", error.problem or error.context or "broken YAML")
+        problem = shown(said)[1:-1]
         advice = "indent with spaces, put a space after each colon, quote text with punctuation"
         text.stop("yaml", f"{problem}; {advice}", line=mark.line + 1 if mark else 1)
     except (yaml.YAMLError, ValueError, OverflowError):
@@ -157,15 +160,22 @@ def _value_of(node: yaml.Node, key: Key, text: Text) -> Any:
         text.stop("yaml", f"an alias leads more than {DEPTH_MAX} levels deep; write the value out", line=line)
     text.lines.setdefault(key, line)
     if node.tag not in _TAGS[type(node)]:
-        text.wrong(key, f"has the YAML tag {shown(node.tag)}; write it without !")
+        tag = "a YAML tag" if _is_secret(key) else f"the YAML tag {shown(node.tag)}"
+        text.wrong(key, f"has {tag}; write it without !")
     if isinstance(node, yaml.MappingNode):
         return _mapping_of(node, key, text)
     if isinstance(node, yaml.SequenceNode):
         return [_value_of(item, (*key, index), text) for index, item in enumerate(node.value)]
     if not node.value.isprintable():
-        text.wrong(key, f"{shown(node.value)} has a character that does not print; write plain text on one line")
+        given = "this" if _is_secret(key) else shown(node.value)
+        text.wrong(key, f"{given} has a character that does not print; write plain text on one line")
     form, become = _PLAIN.get(node.tag, (None, str))
     return become(node.value) if form and form.match(node.value) else node.value
+
+
+def _is_secret(key: Key) -> bool:
+    """Tell whether the value of a bypass's header stands there, which no mistake may quote."""
+    return key[-2:-1] == ("header",)
 
 
 def _mapping_of(node: yaml.MappingNode, key: Key, text: Text) -> dict[str, Any]:

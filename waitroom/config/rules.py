@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from waitroom.config.values import HOST_CHARS_MAX, host_and_port, is_host, kind, port_number, shown
-from waitroom.model import Address
+from waitroom.config.values import HOST_CHARS_MAX, host_and_port, is_host, kind, network, port_number, shown
+from waitroom.core.headers import is_owned
+from waitroom.model import Address, SecretHeader
+
+if TYPE_CHECKING:
+    from waitroom.model import Network
 
 _ROOM_NAME = re.compile(r"[a-z0-9-]{1,40}")
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_SECRET_CHARS_MAX = 256
+_HEADER_VALUE = re.compile(rf"[!-~]{{1,{_SECRET_CHARS_MAX}}}")
 _OUR_PATH = "/.waitroom/"
 _OUR_WORDS = frozenset({"health", "assets"})
 """Names that stand where a room's name would, in paths of our own."""
@@ -101,6 +109,32 @@ def method(value: str) -> str:
         hint = value.upper() if _METHOD.fullmatch(value.upper()) else "POST"
         raise ValueError(f"{shown(value)} is no method; write {hint}")
     return value
+
+
+def bypass_network(value: object) -> Network:
+    """Return a network of some addresses."""
+    found = network(value)
+    if found.prefixlen == 0:
+        raise ValueError(f"{shown(value)} is every address, so everybody goes around; write some, or leave `ip` out")
+    return found
+
+
+def secret_header(value: object) -> SecretHeader:
+    """Return the one header of a bypass. Nothing that is raised quotes its value."""
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError('is not one header; write its name and value, {X-Bypass-Key: "…"}')
+    ((name, secret),) = value.items()
+    if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
+        raise ValueError(
+            f"{shown(name)} is no name for it; write letters, digits and - (some servers read _ as -), as X-Bypass-Key"
+        )
+    if is_owned(name.lower().encode()):
+        raise ValueError(f"{shown(name)} has a meaning of its own; choose another name, such as X-Bypass-Key")
+    if not isinstance(secret, str):
+        raise ValueError("has a value that is not text to YAML; write it in quotes")  # noqa: TRY004 - pydantic collects ValueError only
+    if _HEADER_VALUE.fullmatch(secret) is None:
+        raise ValueError(f"has a value that is none; write 1 to {_SECRET_CHARS_MAX} visible ASCII characters")
+    return SecretHeader(name.lower(), secret)
 
 
 def cookie_name(value: str) -> str:

@@ -10,7 +10,7 @@ The context of a validation is the address where we listen, or None while that i
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,17 +21,21 @@ from pydantic import (
     PlainValidator,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
 
 from waitroom.config import rules, values
 from waitroom.config.values import BodySize, Duration, HeaderSize, Rate, Timeout, seconds
-from waitroom.model import Address, Network, StoreUrl
+from waitroom.model import Address, Network, SecretHeader, StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PEOPLE_MAX = 10_000_000
 """More people than any line has seen, and far from the bounds of any integer a store keeps."""
+
+SECRET_CHARS_MIN = 16
+"""The shortest value of a bypass's header that stands alone: a header can be sent by anyone, as often as they like."""
 
 WORKERS_MAX = 64
 """A worker keeps a core busy and has its own connections to the origin; more cores than these serve something else."""
@@ -41,9 +45,6 @@ DAY_MS = 86_400_000
 
 Place = tuple[str, ...]
 """Where keys stand, with ``*`` for any item of a list: ``("rooms", "*")``."""
-
-NOTHING = object()
-"""Equal to no value: such a key always asks for something."""
 
 NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "checkout"): [],
@@ -55,8 +56,6 @@ NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "events", "*", "shuffle_at_event_start"): False,
     ("rooms", "*", "priority"): None,
     ("rooms", "*", "one_ticket_per"): "cookie",
-    ("rooms", "*", "bypass", "*", "ip"): NOTHING,
-    ("rooms", "*", "bypass", "*", "header"): NOTHING,
     ("rooms", "*", "cookie", "domain"): None,
     ("rooms", "*", "cookie", "same_site"): "auto",
     ("rooms", "*", "cookie", "secure"): "auto",
@@ -151,6 +150,16 @@ def _before(other: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _hard_to_guess(value: SecretHeader, info: ValidationInfo) -> SecretHeader:
+    """Keep a secret long where nothing else, such as an ``ip``, which stands before it, keeps strangers away."""
+    if len(value.value) < SECRET_CHARS_MIN and info.data.get("ip", value) is None:
+        raise ValueError(
+            f"has a value of {len(value.value)} characters, which anybody could guess; "
+            f"write {SECRET_CHARS_MIN} or more by chance, or an `ip` beside it"
+        )
+    return value
+
+
 def _in_turn(events: list[EventShape]) -> list[EventShape]:
     """Let no two events bear one name, or run at one time: a room has one line."""
     named: set[str] = set()
@@ -187,6 +196,19 @@ _CallingOrigin = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^https?://[^/?#@*]+$"}),
 ]
 _Path = Annotated[str, AfterValidator(rules.path)]
+_SecretHeader = Annotated[
+    SecretHeader,
+    PlainValidator(rules.secret_header),
+    AfterValidator(_hard_to_guess),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": "string", "minLength": 1},
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+    ),
+]
 _People = Annotated[int, Field(ge=1, le=PEOPLE_MAX)]
 _Cap = Annotated[_People, _later(None, "null is for `admission: measured`, which is not built yet; write a number")]
 _Admission = Annotated[Literal["fixed"], _later("measured", "`measured` is not built yet; write fixed")]
@@ -242,10 +264,25 @@ class RuleShape(Shape):
     query: dict[str, str] | None = _key(None, "Pairs that must all be in the query.", min_length=1)
 
 
-class BypassShape(RuleShape):
-    """One line of ``bypass``: which of the room's requests go straight through."""
+class BypassShape(Shape):
+    """One line of ``bypass``: which of the room's requests go straight through. What it names must all be so."""
 
+    host: _Host = _key("*", "A host, *.name for its subdomains, or *.")
+    path: _Path | None = _key(None, "As in `match`; left out: any, where `ip` or `header` says who.")
+    query: dict[str, str] | None = _key(None, "Pairs that must all be in the query.", min_length=1)
     method: Annotated[str, AfterValidator(rules.method)] | None = _key(None, "A method; left out: any.")
+    ip: Annotated[Network, PlainValidator(rules.bypass_network), _String] | None = _key(
+        None, "The client's address, or its network, as trusted_proxies give it."
+    )
+    header: _SecretHeader | None = _key(
+        None, "One header, name and value, that only the operator's own machines know; the shop does not get it."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.path is None and self.ip is None and self.header is None:
+            raise ValueError("lets everybody around; name `path`, or who may by `ip` or `header`")
+        return self
 
 
 class RefreshShape(Shape):

@@ -25,7 +25,7 @@ from waitroom.model import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from waitroom.config.shapes import EventShape, FileShape, RoomShape, RuleShape, Shape
+    from waitroom.config.shapes import BypassShape, EventShape, FileShape, RoomShape, RuleShape, Shape
 
 
 def settings(shape: FileShape, folder: Path) -> Settings:
@@ -63,8 +63,9 @@ def _event(shape: EventShape) -> RoomEvent:
     )
 
 
-def _rule(shape: RuleShape) -> PathRule:
-    return PathRule(shape.path, shape.host, tuple((shape.query or {}).items()), getattr(shape, "method", None))
+def _rule(shape: RuleShape | BypassShape) -> PathRule:
+    who = {name: getattr(shape, name, None) for name in ("method", "ip", "header")}
+    return PathRule(shape.path or "", shape.host, tuple((shape.query or {}).items()), **who)
 
 
 def _named(noun: type[Any], shape: Shape, **made: object) -> dict[str, Any]:

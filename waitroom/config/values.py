@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,14 @@ SHOWN_CHARS_MAX = 60
 HOST_CHARS_MAX = 253
 """What DNS allows."""
 
+NEAR: tuple[Network, ...] = (
+    *map(IPv4Network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),
+    *map(IPv4Network, ("169.254.0.0/16", "100.64.0.0/10")),
+    *map(IPv6Network, ("::1/128", "fc00::/7", "fe80::/10")),
+)
+"""Loopback, private, link-local and shared networks: where a proxy in front would have its address."""
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 _PORT_MAX = 65_535
 
@@ -241,4 +249,15 @@ def network(value: object) -> Network:
         raise ValueError(f"{kind(value)} is no network; write a CIDR such as 192.0.2.0/24 or 2001:db8::/32") from None
     if ip_address(str(value).partition("/")[0]) != whole.network_address:
         raise ValueError(f"{shown(value)} has bits set beyond its prefix; write {whole}")
+    if isinstance(whole, IPv6Network) and whole.overlaps(_MAPPED) and whole.prefixlen >= _MAPPED.prefixlen:
+        # Such addresses are read as what they mean, so this would hold for nobody.
+        meant = f"{whole.network_address.ipv4_mapped}/{whole.prefixlen - _MAPPED.prefixlen}"
+        raise ValueError(f"{shown(value)} is IPv4 written as IPv6; write {meant}")
     return whole
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Tell whether two networks have an address in common."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)

@@ -136,6 +136,14 @@ _NOT_FOR_CONNECTION = frozenset(
     }
 )
 
+# What a shop wants to read itself, or a browser sends to every page: no secret of one client, and not ours to drop.
+_OF_HTTP = frozenset(
+    b"""accept accept-charset accept-encoding accept-language authorization cache-control cookie cookie2 date dnt
+    early-data from host idempotency-key max-forwards origin pragma priority range referer user-agent via warning
+    x-requested-with""".split()
+)
+_FAMILIES = (b"waitroom-", b"content-", b"if-", b"sec-", b"access-control-", b"x-forwarded", b"proxy-", b"cf-")
+
 _COMMANDS = frozenset({b"waitroom-command", b"waitroom-stock", b"cf-waiting-room-command"})
 
 # Caches that obey these look at Cache-Control no more.
@@ -164,14 +172,16 @@ def toward_origin(
     host: bytes,
     ours: Sequence[tuple[bytes, bytes]] = (),
     cookie_names: Container[bytes] = (),
+    withheld: frozenset[bytes] = frozenset(),
     tunnel: bool = False,
     expect: bool = False,
 ) -> Headers:
     """Return the headers for the origin, without framing.
 
     ``peer`` is the address at the other end of the socket, ``trusted`` whether it is a proxy of the operator's;
-    ``scheme`` is how the client came, ``host`` the Host as sent. ``ours`` is added last. ``tunnel`` keeps ``Upgrade``
-    and says ``Connection: Upgrade``; ``expect`` keeps ``Expect``.
+    ``scheme`` is how the client came, ``host`` the Host as sent. ``ours`` is added last; ``withheld`` names, in
+    lower case, headers that are a secret between a client and us. ``tunnel`` keeps ``Upgrade`` and says ``Connection:
+    Upgrade``; ``expect`` keeps ``Expect``.
     """
     kept: Headers = []
     chain: list[bytes] = []
@@ -207,8 +217,8 @@ def toward_origin(
                 kept.append(field)
         else:
             kept.append(field)
-    if options:
-        dropped = _named_by_connection(options)
+    if options or withheld:
+        dropped = _named_by_connection(options) | withheld
         kept = [field for field in kept if field[0].translate(_PLAIN) not in dropped]
     address, others = _introduction(peer, scheme, host)
     kept.append((address[0], b", ".join([*chain, address[1]])) if chain else address)
@@ -433,16 +443,67 @@ def client_address(headers: Iterable[tuple[bytes, bytes]], peer: str, trusted: C
     if not _is_in(address, trusted):
         return _written(peer), False
     headers = list(headers)
+    address, _ = _walk(headers, address, trusted)
+    schemes = [value for name, value in headers if name.lower() == b"x-forwarded-proto"]
+    return str(address), bool(schemes) and schemes[-1].partition(b",")[0].strip().lower() == b"https"
+
+
+def _walk(
+    headers: Iterable[tuple[bytes, bytes]], address: IPv4Address | IPv6Address, trusted: Collection[Network]
+) -> tuple[IPv4Address | IPv6Address, bool]:
+    """Return the last address believed on the way back from a trusted proxy, and whether something unread is left.
+
+    What is left behind an address that is no proxy is that client's own word, and not counted.
+    """
     lines = [value for name, value in headers if name.lower() == b"x-forwarded-for"]
+    if not lines:
+        return address, False
     for entry in reversed(b",".join(lines).rsplit(b",", HOPS_MAX - 1)):
         nearer = _parse(entry.decode("latin-1"))
         if nearer is None:
-            break
+            return address, True
         address = nearer
         if not _is_in(address, trusted):
             break
-    schemes = [value for name, value in headers if name.lower() == b"x-forwarded-proto"]
-    return str(address), bool(schemes) and schemes[-1].partition(b",")[0].strip().lower() == b"https"
+    return address, False
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whom ``client_address`` takes a client for; None where the peer has no IP address.
+
+    ``certain`` is False where that address speaks for another, whom no proxy we trust names: a proxy that is not
+    listed, or one that is and does not say for whom it asks.
+    """
+
+    address: IPv4Address | IPv6Address | None
+    certain: bool
+
+
+def client(headers: Sequence[tuple[bytes, bytes]], peer: str, trusted: Collection[Network]) -> Client:
+    """Return the client, and whether it surely asks for itself."""
+    at_socket = _parse(peer)
+    if at_socket is None:
+        return Client(None, certain=False)
+    address, torn = _walk(headers, at_socket, trusted) if _is_in(at_socket, trusted) else (at_socket, False)
+    for_another = torn or (address == at_socket and any(_is_claim(plain_name(name)) for name, _ in headers))
+    return Client(address, certain=not for_another)
+
+
+def plain_name(name: bytes) -> bytes:
+    """Return a name in the one spelling of all that CGI takes for the same."""
+    return name.translate(_PLAIN)
+
+
+def is_owned(name: bytes) -> bool:
+    """Tell whether a header, in lower case, has a meaning to HTTP, to browsers, to proxies, or to us."""
+    return (
+        name in _HOP_BY_HOP
+        or name in _PATH_OVERRIDES
+        or name in _OF_HTTP
+        or name.startswith(_FAMILIES)
+        or _is_claim(name)
+    )
 
 
 def _is_in(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from urllib.parse import quote, unquote_to_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from waitroom.core.asker import Asker
     from waitroom.model import PathRule, Room
 
 READINGS_MAX = 64
@@ -64,14 +65,17 @@ class Route:
     """Where a request belongs.
 
     ``room`` is None for an ordinary request. ``rule`` is the text of the rule that decided, for people; with
-    ``bypassed`` it is the bypass of ``room`` that let the request around. ``reading`` is the path by which the rule
-    matched.
+    ``bypassed`` it is the bypass of ``room`` that let the request around, ``personal`` if it would not let everybody.
+    ``reading`` is the path by which the rule matched. ``for_another``: a bypass would have held, but whoever has its
+    address speaks for somebody else.
     """
 
     room: Room | None = None
     rule: str = ""
     bypassed: bool = False
     reading: bytes = b""
+    personal: bool = False
+    for_another: bool = False
 
 
 class Why(StrEnum):
@@ -82,6 +86,10 @@ class Why(StrEnum):
     NOT_UNDERSTOOD = "not-understood"
     READING = "reading"
     QUERY = "query"
+    IP = "ip"
+    FOR_ANOTHER = "for-another"
+    HEADER = "header"
+    HEADER_TWICE = "header-twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,12 +460,32 @@ def _host(host: str) -> str:
 class _Rule:
     """A rule made ready: what can be worked out once is not worked out for each request."""
 
-    __slots__ = ("_below", "_everywhere", "_hosts", "_method", "_query", "_suffixes", "_verbatim", "stems", "text")
+    __slots__ = (
+        "_below",
+        "_every_path",
+        "_everywhere",
+        "_header",
+        "_hosts",
+        "_ip",
+        "_method",
+        "_query",
+        "_suffixes",
+        "_verbatim",
+        "personal",
+        "stems",
+        "text",
+    )
 
     def __init__(self, rule: PathRule) -> None:
         method = f"{rule.method} " if rule.method else ""
         query = "&".join(f"{name}={value}" for name, value in rule.query)
-        self.text = f"{method}{rule.host}{rule.path}{'?' if query else ''}{query}"
+        who = f" from {rule.ip}" if rule.ip else ""
+        who += f" with {rule.header.name}" if rule.header else ""
+        self.text = f"{method}{rule.host}{rule.path}{'?' if query else ''}{query}{who}"
+        self._ip = rule.ip
+        self._header = rule.header
+        self.personal = bool(who)
+        self._every_path = not rule.path
         self._method = rule.method
         self._everywhere = rule.host == "*"
         names = {rule.host.lower(), _in_ascii(rule.host)}
@@ -469,7 +497,8 @@ class _Rule:
         stem = written.rstrip(b"/") if self._below else written
         # As it must stand for a bypass: in itself or escaped in the usual way.
         self._verbatim = frozenset({stem, quote(stem).encode(), _lower_escapes(quote(stem)).encode()})
-        self.stems = tuple(dict.fromkeys(_fold(spelling) for spelling in _spellings(stem)))
+        spellings = () if self._every_path else _spellings(stem)
+        self.stems = tuple(dict.fromkeys(map(_fold, spellings)))
         self._query = tuple((_query_name(name.encode()), _query_value(value.encode())) for name, value in rule.query)
 
     def at(self, host: str) -> bool:
@@ -487,10 +516,12 @@ class _Rule:
                 rest = folded[len(stem) :]
                 if rest[:1] in {b"", b"/"} if self._below else not rest.strip(b"/"):
                     return True
-        return False
+        return self._every_path
 
     def is_verbatim(self, path: bytes) -> bool:
         """Tell whether a reading is what a bypass names, letter by letter."""
+        if self._every_path:
+            return True
         if not self._below:
             return path in self._verbatim
         return any(path == stem or path.startswith(stem + b"/") for stem in self._verbatim)
@@ -509,18 +540,23 @@ class _Rule:
             any(name == wanted and _same_value(value, right) for name, value in pairs) for wanted, right in self._query
         )
 
-    def doubt(self, host: str, seen: Readings, method: str) -> Doubt | None:
-        """Return why this bypass does not hold; None when every reading is what it names, and the method its own."""
+    def doubt(self, host: str, seen: Readings, method: str, asker: Asker | None) -> Doubt | None:
+        """Return why this bypass does not hold; None when every reading is what it names, and method and asker too."""
         if not self.at(host):
             return Doubt(self.text, Why.HOST)
-        if not seen.understood:
+        if not seen.understood and not (self._every_path and not self._query):
             return Doubt(self.text, Why.NOT_UNDERSTOOD)
         if self._method is not None and self._method != method:
             return Doubt(self.text, Why.METHOD)
         other = next((path for path in seen.paths if not self.is_verbatim(path)), None)
         if other is not None:
             return Doubt(self.text, Why.READING, other)
-        return None if self._surely_asks(seen.queries) else Doubt(self.text, Why.QUERY)
+        if not self._surely_asks(seen.queries):
+            return Doubt(self.text, Why.QUERY)
+        if not self.personal:
+            return None
+        why = Why.IP if asker is None else asker.against(self._ip, self._header)
+        return None if why is None else Doubt(self.text, why)
 
     def _surely_asks(self, queries: Sequence[bytes]) -> bool:
         if not self._query:
@@ -570,14 +606,18 @@ class Router:
             for stem in (stem for rule in rules for stem in rule.stems):
                 near.setdefault(stem, set()).add(index)
         self._near = near
+        self.asks_who = any(rule.personal for _, _, bypasses in self._rooms for rule in bypasses)
         # One call of C tells most requests apart from all rooms.
         self._stems = tuple(near)
         self._stem_bytes_max = max(map(len, near), default=0)
 
-    def route(self, host: str, target: bytes, method: str, seen: Readings | None = None) -> Route:
+    def route(
+        self, host: str, target: bytes, method: str, seen: Readings | None = None, asker: Asker | None = None
+    ) -> Route:
         """Return where a request belongs; never raises.
 
-        ``seen`` spares reading the target again when the caller has done so.
+        ``seen`` spares reading the target again when the caller has done so. ``asker`` is asked where ``asks_who``;
+        for nobody a bypass that says who does not hold.
         """
         seen = seen or readings(target)
         folded: Iterable[bytes] = ()
@@ -593,11 +633,17 @@ class Router:
             route = _cover(room, rules, host=host, method=method, seen=seen, folded=folded)
             if route is None:
                 continue
-            around = next((rule for rule in bypasses if rule.doubt(host, seen, method) is None), None)
-            if around is None:
+            for rule in bypasses:
+                doubt = rule.doubt(host, seen, method, asker)
+                if doubt is None:
+                    if bypassed is ORDINARY:
+                        reading = seen.paths[0]
+                        bypassed = Route(room, rule.text, bypassed=True, reading=reading, personal=rule.personal)
+                    break
+                if doubt.why is Why.FOR_ANOTHER:
+                    route = replace(route, for_another=True)
+            else:
                 return route
-            if bypassed is ORDINARY:
-                bypassed = Route(room, around.text, bypassed=True, reading=seen.paths[0])
         return bypassed
 
     def covering(self, host: str, method: str, seen: Readings) -> tuple[tuple[bytes, tuple[Route, ...]], ...]:
@@ -618,7 +664,9 @@ class Router:
             for path in seen.paths
         )
 
-    def doubts(self, room: str, host: str, method: str, seen: Readings) -> tuple[Doubt, ...]:
+    def doubts(
+        self, room: str, host: str, method: str, seen: Readings, asker: Asker | None = None
+    ) -> tuple[Doubt, ...]:
         """Return the bypasses of a room that name some reading of the target and yet do not hold: for people."""
         host = _host(host)
         folded = tuple(map(_fold, seen.paths))
@@ -629,7 +677,7 @@ class Router:
             for rule in bypasses
             if any(map(rule.covers, folded))
         )
-        return tuple(doubt for rule in near if (doubt := rule.doubt(host, seen, method)))
+        return tuple(doubt for rule in near if (doubt := rule.doubt(host, seen, method, asker)))
 
     def _at(self, folded: bytes) -> Iterable[int]:
         """Yield the rooms with a rule that starts as this reading does: it must end where a segment ends."""

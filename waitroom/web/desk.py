@@ -50,6 +50,9 @@ logger = logging.getLogger("waitroom.desk")
 
 IDEMPOTENCY_KEY_CHARS_MAX = 200
 
+SPEAKERS_MAX = 1_000
+"""Peers of which it is logged that they speak for others; more are only counted."""
+
 _SAFE = (b"GET", b"HEAD")
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS", b"TRACE")
 _POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.LEAVE)
@@ -102,6 +105,10 @@ class Desk:
         self._cookies = {room.name: answers.cookie_names(room) for room in settings.rooms}
         self._callers = {room.name: frozenset(map(str.encode, room.allowed_origins)) for room in settings.rooms}
         self._our_cookies: frozenset[bytes] = frozenset().union(*self._cookies.values())
+        self._secret_headers = frozenset(
+            rule.header.name.encode() for room in settings.rooms for rule in room.bypass if rule.header is not None
+        )
+        self._speakers: set[str] = set()
 
     def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
         """Return what is to be done with ``request``."""
@@ -110,8 +117,7 @@ class Desk:
             case ways.Forward(route):
                 if route.room is None:
                     return self._relay(request)
-                self._note("bypass", route.room.name)
-                return self._relay(request, route.room.name)
+                return self._go_around(request, route)
             case ways.Ours(own):
                 return self._own(request, own)
             case ways.Gate(route):
@@ -125,8 +131,25 @@ class Desk:
 
     # -- requests to a room -------------------------------------------------------------------------------------
 
+    def _go_around(self, request: Request, route: Route) -> Relay:
+        """Send a request on that a bypass lets around its room."""
+        assert route.room is not None
+        self._note("bypass", route.room.name, why=route.rule)
+        service = self._services[route.room.name]
+
+        def edit(status: int, headers: Headers) -> Headers:
+            kept = self._plain_edit(status, headers)
+            if service.view.state is RoomState.OPEN or service.room.cacheable:
+                return kept
+            # What only some may have without waiting is nothing for a cache to hand to everybody.
+            return policy.private_cache(kept)
+
+        return self._relay(request, route.room.name, edit=edit if route.personal else None)
+
     def _enter(self, request: Request, route: Route) -> Verdict | Awaitable[Verdict]:
         assert route.room is not None
+        if route.for_another:
+            self._note_speaker(request, route.room.name)
         visit = self._visit(request, self._services[route.room.name])
         if visit.carried.newer:
             return self._away(visit, "its generation is not known yet")
@@ -520,6 +543,7 @@ class Desk:
             host=request.fields.get(b"host", b""),
             ours=ours or (),
             cookie_names=self._our_cookies,
+            withheld=self._secret_headers,
             tunnel=request.upgrade is not None,
             expect=True,
         )
@@ -578,6 +602,17 @@ class Desk:
     @staticmethod
     def _pass_cookies(visit: Visit, entry_pass: Pass) -> Headers:
         return [answers.pass_cookie(visit.service, entry_pass, https=visit.https)]
+
+    def _note_speaker(self, request: Request, room: str) -> None:
+        """Count a peer that would hold a bypass and speaks for somebody we are not told of; log each peer once."""
+        listed = policy.is_trusted(request.peer, self._trusted)
+        reason = "unnamed-client" if listed else "unlisted-proxy"
+        if request.peer in self._speakers or len(self._speakers) == SPEAKERS_MAX:
+            self.counts[reason, room] += 1
+            return
+        self._speakers.add(request.peer)
+        why = "it does not say for whom it asks" if listed else "it speaks for others, and is in no trusted_proxies"
+        self._note(reason, room, request.peer, why=f"no bypass holds for it: {why}")
 
     def _note(self, reason: str, room: str, client: str = "", **known: object) -> None:
         """Count what was not simply forwarded, and log it: at most ten lines a second a reason."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from waitroom.core.asker import Asker
 from waitroom.core.routing import ORDINARY, OwnKind, OwnPath, Route, Router, own_path, readings
 from waitroom.core.sites import Sites
 from waitroom.web.framing import Refusal
@@ -57,6 +58,7 @@ class Ways:
     def __init__(self, settings: Settings) -> None:
         self.router = Router(settings.rooms)
         self._sites = Sites(settings.sites, settings.origin)
+        self._trusted = settings.trusted_proxies
         self._room_origins = {room.name: room.origin for room in settings.rooms}
 
     def way(self, request: Request) -> Way:
@@ -71,10 +73,15 @@ class Ways:
         own = own_path(request.target, seen)
         if own is not None:
             return Ours(own)
-        route = self.router.route(request.host, request.target, request.method.decode("ascii", "replace"), seen)
+        method = request.method.decode("ascii", "replace")
+        route = self.router.route(request.host, request.target, method, seen, self.asker(request))
         if route.room is None:
             return _ORDINARY
         return Forward(route) if route.bypassed else Gate(route)
+
+    def asker(self, request: Request) -> Asker | None:
+        """Return who sends a request; None where no bypass asks who it is."""
+        return Asker(request.headers, request.peer, self._trusted) if self.router.asks_who else None
 
     def origin(self, host: str, room: str = "") -> Address | None:
         """Return what is behind the room, or behind the host's site where the room has no origin of its own."""
