@@ -207,6 +207,28 @@ def test_our_word_about_odd_peers_and_hosts() -> None:
     assert only(odd, b"forwarded") == [b'for="socket";proto=http']
 
 
+@pytest.mark.parametrize(
+    ("name", "owned"),
+    [
+        (b"host", True),
+        (b"connection", True),
+        (b"cookie", True),
+        (b"content-anything", True),
+        (b"waitroom-anything", True),
+        (b"x-forwarded-anything", True),
+        (b"forwarded", True),
+        (b"x-real-ip", True),
+        (b"x-original-url", True),
+        (b"authorization", True),
+        (b"x-bypass-key", False),
+        (b"hosting", False),
+    ],
+)
+def test_headers_that_others_use_are_owned(name: bytes, owned: bool) -> None:
+    """What HTTP, browsers, proxies or we read in a header is no secret of one client's, and not to be dropped."""
+    assert policy.is_owned(name) is owned
+
+
 def test_a_secret_of_ours_stays_here() -> None:
     """A header that lets its sender around a room is nothing for a shop's logs, in whatever spelling it comes."""
     sent = [(b"X-Bypass-Key", b"1"), (b"x_bypass_key", b"2"), (b"X-Bypass", b"3")]
