@@ -121,6 +121,7 @@ def test_every_spelling_of_a_protected_path_is_the_rooms(target: bytes) -> None:
     assert route.room is not None
     assert route.rule.startswith("*/event/")
     assert not route.bypassed
+    assert not EVENT.is_ordinary(target)
 
 
 ORDINARY_TARGETS = [
@@ -229,6 +230,7 @@ def test_no_sequence_of_disguises_leads_out_of_the_room(path: bytes, steps: list
         path = DISGUISES[name](path, 1 + at % (len(path) - 1))
 
     assert EVENT.route("shop.example", path, "GET").room is not None, path
+    assert not EVENT.is_ordinary(path), path
 
 
 @settings(max_examples=150, deadline=None)
@@ -256,7 +258,11 @@ def test_nothing_a_client_sends_raises(target: bytes, host: str, method: str) ->
     rules = (PathRule(path="/event/", query=(("a", "1"),)), PathRule(path="/x", host="*.shop.example", method="POST"))
     seen = readings(target)
 
-    assert isinstance(Router([room("a", *rules, bypass=rules)]).route(host, target, method), Route)
+    router = Router([room("a", *rules, bypass=rules)])
+    route = router.route(host, target, method)
+
+    assert isinstance(route, Route)
+    assert not router.is_ordinary(target) or (route == ORDINARY and own_path(target) is None)
     assert own_path(target) == own_path(target, seen)
     assert len(seen.paths) <= routing.READINGS_MAX
     assert all(path.startswith(b"/") for path in seen.paths)
@@ -285,6 +291,13 @@ def test_a_target_that_is_not_understood_is_protected(target: bytes) -> None:
     assert "not understood" in route.rule
     assert not route.bypassed
     assert router.route("b.example", target, "GET") == ORDINARY
+
+
+@pytest.mark.parametrize("target", [b"/", b"/products/42?color=blue", b"/static/app-1.2.min.js", b"/the/event/"])
+def test_a_usual_page_is_known_to_be_ordinary_at_one_look(target: bytes) -> None:
+    """P7: what forwarding costs is decided here; a room for everything leaves nothing ordinary."""
+    assert EVENT.is_ordinary(target)
+    assert not Router([room("all", PathRule(path="/"))]).is_ordinary(target)
 
 
 def test_a_plain_target_has_one_reading() -> None:
@@ -664,6 +677,7 @@ def test_paths_of_our_own(target: bytes, own: OwnPath) -> None:
 def test_nothing_under_our_own_paths_is_the_origins(target: bytes) -> None:
     """A spelling that is not plain, and a path that we do not know, are answered by us and never forwarded."""
     assert own_path(target) == OwnPath(OwnKind.UNKNOWN)
+    assert not Router([]).is_ordinary(target)
 
 
 @pytest.mark.parametrize(

@@ -327,9 +327,12 @@ def readings(target: bytes) -> Readings:
         target = target[absolute.end() :] if absolute else target
         target = target if target.startswith(b"/") else b"/" + target
     path, _, query = target.partition(b"?")
-    if _PLAIN.fullmatch(path) and not (b"." in path and _SCRIPT.search(path)):
-        return Readings((path,), (query,))
-    return _closure(path, query)
+    return Readings((path,), (query,)) if _is_plain(path) else _closure(path, query)
+
+
+def _is_plain(path: bytes) -> bool:
+    """Tell whether everybody reads a path alike: as it stands."""
+    return _PLAIN.fullmatch(path) is not None and not (b"." in path and _SCRIPT.search(path))
 
 
 def _closure(path: bytes, query: bytes) -> Readings:
@@ -610,6 +613,15 @@ class Router:
         # One call of C tells most requests apart from all rooms.
         self._stems = tuple(near)
         self._stem_bytes_max = max(map(len, near), default=0)
+        self._looked_at = (*near, b"/.waitroom")
+
+    def is_ordinary(self, target: bytes) -> bool:
+        """Tell at one look, for nearly all requests that no room covers, that this is one, and for no path of ours.
+
+        False means that ``own_path`` and ``route`` must be asked.
+        """
+        path = target.partition(b"?")[0]
+        return _is_plain(path) and not path.lower().startswith(self._looked_at)
 
     def route(
         self, host: str, target: bytes, method: str, seen: Readings | None = None, asker: Asker | None = None

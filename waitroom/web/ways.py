@@ -67,6 +67,8 @@ class Ways:
             # Whether we are well may be asked by address, as load balancers do.
             own = own_path(request.target) if request.target.startswith(OWN) else None
             return Ours(own) if own is not None and own.kind in HEALTH else MISDIRECTED
+        if self.router.is_ordinary(request.target):
+            return _ORDINARY
         if request.target.startswith(OWN) and (own := own_path(request.target)) is not None:
             return Ours(own)  # what every waiting visitor asks for needs no other readings
         seen = readings(request.target)
