@@ -9,6 +9,7 @@ close``, and WebSockets are told to go. It ends when nobody is left, at the late
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -82,6 +83,9 @@ async def serve(orders: Orders, listening: socket.socket, tied: tether.Tether) -
     parts = await build(orders.settings, orders.secret_keys, orders.store_address, orders.index)
     server = Server(parts)
     tied.hold(server.stop, parts.stats, serves=lambda: server.started)
+    # What was made until now stays as long as the process; the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     parts.ticker.start()
     try:
         await server.serve([listening])

@@ -16,6 +16,7 @@ import logging
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, assert_never
 
 from waitroom.core import commands, cors, forms
@@ -101,6 +102,8 @@ class Desk:
         self._signer = signer
         self._clock = clock
         self._trusted = settings.trusted_proxies
+        # Every request of a connection asks again, and a list of a CDN's networks is long.
+        self._is_proxy = lru_cache(maxsize=4096)(partial(policy.is_trusted, trusted=settings.trusted_proxies))
         self._ways = ways.Ways(settings)
         self._cookies = {room.name: answers.cookie_names(room) for room in settings.rooms}
         self._callers = {room.name: frozenset(map(str.encode, room.allowed_origins)) for room in settings.rooms}
@@ -534,11 +537,12 @@ class Desk:
         ``cookies`` go out even with the page that stands in for a failed origin.
         """
         origin = self._origin(request, room)
-        client, https = policy.client_address(request.headers, request.peer, self._trusted)
+        trusted = self._is_proxy(request.peer)
+        client, https = policy.client_address(request.headers, request.peer, self._trusted if trusted else ())
         headers = policy.toward_origin(
             request.headers,
             peer=request.peer,
-            trusted=policy.is_trusted(request.peer, self._trusted),
+            trusted=trusted,
             scheme="https" if https else "http",
             host=request.fields.get(b"host", b""),
             ours=ours or (),
