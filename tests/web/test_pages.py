@@ -21,6 +21,7 @@ from waitroom.model import VisitorState
 from waitroom.web.pages import (
     ClosedView,
     ErrorView,
+    FormView,
     FullView,
     Notice,
     NoticeView,
@@ -54,6 +55,7 @@ EVERY_PAGE = {
     "closed": PAGES.closed(ClosedView("/event/", "closed")),
     "error": PAGES.error(ErrorView("/event/", 20, place_kept=True)),
     "error-once": PAGES.error(ErrorView("/event/", None)),
+    "form": PAGES.form(FormView("/event/?a=1&b=2", "/.waitroom/launch/form?a&b", [("a", "1"), ("b", "")])),
     **{f"notice-{kind}": PAGES.notice(NoticeView(kind, "/event/", 10)) for kind in Notice},
 }
 
@@ -125,7 +127,7 @@ def test_every_page_has_what_assistive_software_needs(page):
 
 def test_the_policy_names_all_that_runs_and_no_more(page):
     """Each style and script of a page stands in the policy by its hash; nothing inline runs besides."""
-    policy = PAGES.csp.decode()
+    policy = (PAGES.form_csp if page is EVERY_PAGE["form"] else PAGES.csp).decode()
     reader = Reader(page)
     assert "unsafe" not in policy
     assert policy.startswith("default-src 'none'; ")
@@ -318,6 +320,29 @@ def test_what_is_not_safe_to_repeat_is_not_repeated(view):
     page = PAGES.error(view)
     assert b"http-equiv" not in page
     assert Reader(page).one("page")[0]["data-retry"] == ""
+
+
+def test_a_form_stands_in_its_page_as_it_was_sent():
+    """Names and values in their order, each a hidden field, and nothing of them is markup."""
+    fields = [("a", "1"), ("\"'><", "&amp;\x81\r\nx\r\n"), ("a", ""), ("\ue000inputs\ue001", "{{ fill.trail }}")]
+    page = PAGES.form(FormView("/event/paid?a=1&b=2", "/.waitroom/launch/form?a&b", fields))
+    reader = Reader(page)
+    inputs = [attrs for attrs, _ in reader.all("input")]
+    assert inputs == [{"type": "hidden", "name": name, "value": value} for name, value in fields]
+    assert b"\r" not in page
+    assert [attrs["action"] for attrs, _ in reader.all("form")] == ["/event/paid?a=1&b=2"]
+    assert reader.one("page")[0]["data-trail"] == "/.waitroom/launch/form?a&b"
+    assert reader.one("send")[1] == "Send it now"
+    for nasty in NASTY:
+        odd = PAGES.form(FormView(f"//evil.example/{nasty}".replace("\ud800", ""), "/", [("a", "1")]))
+        assert shape(odd) == shape(PAGES.form(FormView("/", "/", [("a", "1")])))
+        assert Reader(odd).all("form")[0][0]["action"].startswith("/.//evil.example/")
+
+
+def test_the_page_of_a_form_lets_the_shop_lead_on():
+    """Its policy names no place for forms: Chromium holds that against a redirect of the shop's answer too."""
+    assert b"form-action" not in PAGES.form_csp
+    assert b"form-action 'self'" in PAGES.csp
 
 
 def test_an_error_page_speaks_of_a_place_only_to_who_has_one():

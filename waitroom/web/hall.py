@@ -56,6 +56,7 @@ class Hall:
 
     ``draining`` is set once the server has begun to stop; ``drained_by`` is then the loop time at which it ends.
     ``served`` counts the connections within the limit, without those merely being told that there are too many.
+    ``gathering`` has those whose body was kept here; the finished are taken out when there would be too many.
     """
 
     def __init__(self, desk: Desk, limits: WireLimits) -> None:
@@ -69,7 +70,7 @@ class Hall:
         self.date_line = b""
         self.wires: set[Wire] = set()
         self.undecided: set[asyncio.Future[Verdict]] = set()
-        self._gathering: set[Wire] = set()
+        self.gathering: set[Wire] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, wire: Wire) -> None:
@@ -81,15 +82,15 @@ class Hall:
     def leave(self, wire: Wire) -> None:
         """Forget ``wire``."""
         self.wires.discard(wire)
-        self._gathering.discard(wire)
+        self.gathering.discard(wire)
 
     def may_gather(self, wire: Wire) -> bool:
         """Return whether there is room for another body that is held here; ``wire`` has it then until it is done."""
-        if len(self._gathering) >= GATHERED_MAX:
-            self._gathering = {one for one in self._gathering if one.busy()}
-            if len(self._gathering) >= GATHERED_MAX:
+        if len(self.gathering) >= GATHERED_MAX:
+            self.gathering = {one for one in self.gathering if one.busy()}
+            if len(self.gathering) >= GATHERED_MAX:
                 return False
-        self._gathering.add(wire)
+        self.gathering.add(wire)
         return True
 
     def reap(self, now: float) -> None:
