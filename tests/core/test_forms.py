@@ -99,6 +99,7 @@ def test_no_bytes_are_too_odd_to_be_read(body):
         (b"a=b=c", [("a", "b=c")]),
         (b"a=%&b=%4&c=%zz&%4=%", [("a", "%"), ("b", "%4"), ("c", "%zz"), ("%4", "%")]),
         (b"a=%ea b", [("a", "ê b")]),
+        (b"a=\r%0A%0d\n%250D%%300D", [("a", "\r\n\r\n%0D%00D")]),
     ],
 )
 def test_what_no_browser_wrote_means_the_same(body, fields):
@@ -114,6 +115,10 @@ def test_what_no_browser_wrote_means_the_same(body, fields):
         b"a=%0A",
         b"a=%0D",
         b"a=%0A%0D",
+        b"a=%0d%0d%0a",
+        b"a=%0d%0a%0a",
+        b"a=%0D&%0A=b",
+        b"a=\r%0D\n",
         b"a%0D=1",
         b"a=\n",
         b"=a",

@@ -38,7 +38,7 @@ who has not is hardly asking in just this round trip.
 
 
 GATHERED_MAX = 512
-"""Connections whose request's body is held here, or the answer to it: some 150 MB if all of them did their worst."""
+"""Connections whose request's body is held here, or the answer to it: some 170 MB if all of them did their worst."""
 
 
 @dataclass(slots=True)
