@@ -310,7 +310,7 @@ BROKEN = {
     "header-bytes": [b"HTTP/1.1 200 OK\r\nA: " + b"b" * 66000, b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 12000 + b"\r\n"],
     "header-count": [b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 300 + b"\r\n"],
     "interim": [b"HTTP/1.1 100 Continue\r\n\r\n" * 17],
-    "status": [b"HTTP/1.1 600 X\r\n\r\n"],
+    "status": [b"HTTP/1.1 099 X\r\n\r\n"],
     "framing": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"],
     "switched": [b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"],
     "closed": [b"", b"HTTP/1.1 200 OK\r\nA:"],
