@@ -95,8 +95,8 @@ OUR_TARGETS = [
     b"/.WAITROOM/x",
     b"/.waitroom",
 ]
-METHODS = [b"GET", b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"TRACE", b"PROPFIND"]
-ODD_METHODS = [b"CONNECT", b"get", b"BREW", b"G@T", b""]
+METHODS = [b"GET", b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"PROPFIND"]
+ODD_METHODS = [b"CONNECT", b"get", b"BREW", b"G@T", b"TRACE", b""]
 PLAIN_LINES = [
     b"Accept: text/html",
     b"Accept: */*",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_sockets import echo, proxy
-from wire_cases import BAD_CHUNKS, REFUSED, SMUGGLED, post
+from wire_cases import BAD_CHUNKS, DISGUISES, PLACES, REFUSED, SMUGGLED, SOUND, disguised, post
 
 from waitroom.model import WireLimits
 from waitroom.web.framing import Refusal, judge_partial, read_host, read_request
@@ -30,6 +30,31 @@ async def test_a_refused_head_ends_the_connection(case):
         assert front.hall.tally.refused.total() == 1
         assert (await front.ask(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")).body == b"/next"
         assert [target for _, target, _, _ in front.raw.requests] == [b"/next"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_no_byte_disguises_a_coding(place):
+    """Whatever byte stands by a coding's name or value: with a length beside it, the message is refused."""
+    async with proxy(echo) as front:
+        for byte in DISGUISES:
+            client = await front.connect()
+            await client.send(disguised(place, byte) + SMUGGLED)
+            response = await client.read_response()
+            assert (response.status, byte) in {(400, byte), (501, byte)}
+            assert await client.read_to_end() == b""
+        assert front.raw.requests == []
+
+
+@pytest.mark.parametrize("case", SOUND)
+async def test_an_odd_but_sound_message_is_read_to_its_end(case):
+    """The origin gets its body, no more and no less, and the request after it is the next one."""
+    raw, body = SOUND[case]
+    async with proxy(echo) as front:
+        client = await front.connect()
+        await client.send(raw + SMUGGLED)
+        assert (await client.read_response()).status == 200
+        assert (await client.read_response()).body == b"/smuggled"
+        assert [request[3] for request in front.raw.requests] == [body, b""]
 
 
 @pytest.mark.parametrize("case", BAD_CHUNKS)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from waitroom.upstream.link import Link
     from waitroom.upstream.pool import Origin
 
-SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that ask and change nothing: without a body they may be sent twice."""
 
 IDEMPOTENT = SAFE | {b"PUT", b"DELETE"}

@@ -55,7 +55,7 @@ SPEAKERS_MAX = 1_000
 """Peers of which it is logged that they speak for others; more are only counted."""
 
 _SAFE = (b"GET", b"HEAD")
-_REPEATABLE = (b"GET", b"HEAD", b"OPTIONS", b"TRACE")
+_REPEATABLE = (b"GET", b"HEAD", b"OPTIONS")
 _POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.LEAVE)
 _REFUSED = {
     VisitorState.FULL: Refusal.FULL,

@@ -36,17 +36,21 @@ class Refusal:
 
 
 METHODS = frozenset(
-    b"GET HEAD POST PUT DELETE PATCH OPTIONS TRACE QUERY "
+    b"GET HEAD POST PUT DELETE PATCH OPTIONS QUERY "
     b"ACL BIND CHECKOUT COPY LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND "
     b"REPORT SEARCH SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE M-SEARCH".split(),
 )
-"""HTTP's methods and WebDAV's, as far as llhttp knows them; its RTSP and ICE ones are no business of ours."""
+"""HTTP's methods and WebDAV's, as far as llhttp knows them; its RTSP and ICE ones are no business of ours.
+
+TRACE is none: a shop that answers it shows whoever asks what we wrote for the shop alone.
+"""
 
 REQUEST_LINE_BYTES = 32
 """What a request line has besides its target: the longest method, the version, two spaces and the line's end."""
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]{1,16}) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n")
-_OTHER_VERSION = re.compile(rb"[A-Z-]{1,16} [^\r\n ]+ HTTP/(?!1\.[01]\r)[0-9](\.[0-9])?\r\n")
+_OTHER_VERSION = re.compile(rb"[A-Z-]{1,16} [^\r\n ]+ HTTP/(?:(?!1\.[01]\r)[0-9]\.[0-9]|[2-9])\r\n")
+_LONG_METHOD = re.compile(rb"[A-Z-]{17}")
 _ABSOLUTE = re.compile(rb"(https?)://([^/?]+)([^\r\n]*)", re.IGNORECASE)
 _HOST = re.compile(
     rb"(?P<name>(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]{2,45}\])"
@@ -87,6 +91,9 @@ _FRAMING = frozenset({*_ONCE, *_LISTS})
 
 def _bad(reason: str, text: str) -> Refusal:
     return Refusal(400, reason, text)
+
+
+_UNKNOWN_METHOD = Refusal(501, "method", "This method is not known here.")
 
 
 class _Reader:
@@ -130,7 +137,7 @@ def read_request(head: bytes, limits: WireLimits, peer: str) -> Request | Refusa
     if method not in METHODS:
         if method == b"CONNECT":
             return _bad("connect", "This server is no forward proxy.")
-        return Refusal(501, "method", "This method is not known here.")
+        return _UNKNOWN_METHOD
     reader = _Reader()
     fault = None
     try:
@@ -159,6 +166,8 @@ def judge_partial(head: bytes, limits: WireLimits) -> Refusal | None:
     if _HOPELESS.match(head) or head.count(b"\n") != head.count(b"\r\n"):
         return _bad("head", "This is no HTTP request.")
     line_end = head.find(b"\r\n")
+    if _LONG_METHOD.match(head):
+        return _UNKNOWN_METHOD
     if (len(head) if line_end < 0 else line_end) > limits.target_bytes + REQUEST_LINE_BYTES:
         return Refusal(414, "target-bytes", "The address is too long.")
     if len(head) > limits.header_bytes:
@@ -169,6 +178,8 @@ def judge_partial(head: bytes, limits: WireLimits) -> Refusal | None:
 def _judge_line(head: bytes) -> Refusal:
     if _OTHER_VERSION.match(head):
         return Refusal(505, "version", "This server speaks HTTP/1.1.")
+    if _LONG_METHOD.match(head):
+        return _UNKNOWN_METHOD
     return _bad("request-line", "The request line is malformed.")
 
 
