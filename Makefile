@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    20,000 generated conversations through a whole house, other ones each time (FUZZ_EXAMPLES=…)"
 	@echo "make check   format, lint, types and the floors of the house"
 	@echo "make bench   every figure, as ratios against a peer in the same run"
+	@echo "make suites  other people's suites for WebSockets and HTTP caches, through Waitroom and through nginx"
 	@echo "make clean   remove what the others made"
 
 demo: $(VENV)/demo.stamp
@@ -48,7 +49,10 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/poll.py
 	$(BIN)/python bench/fairness.py
 	$(BIN)/python bench/memory.py
+
+suites: $(VENV)/bench.stamp
 	$(BIN)/python bench/conformance.py
+	$(BIN)/python bench/suites.py
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NGINX = """
-worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.log error;
+{user} worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.log error;
 events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 65;
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 256; keepalive_requests 1000000000; }}
+  {before}
   server {{ listen 127.0.0.1:{port} backlog=4096; {inside} }}
 }}
 """
@@ -95,11 +96,14 @@ class Servers:
         for process in self._running:
             process.wait(30)
 
-    def nginx(self, name: str, inside: str, origin: int = 1) -> Server:
-        """Start an nginx with one worker, whose server block holds ``inside``."""
+    def nginx(self, name: str, inside: str, origin: int = 1, before: str = "") -> Server:
+        """Start an nginx with one worker, whose server block holds ``inside`` and stands after ``before``."""
         port, file = free_port(), name.replace(" ", "-")
         config = Path(self._folder) / f"{file}.conf"
-        config.write_text(_NGINX.format(folder=self._folder, name=file, inside=inside, origin=origin, port=port))
+        told = {"folder": self._folder, "name": file, "before": before, "inside": inside}
+        # Of root's own accord it would work as somebody who may not write into the folder.
+        user = "user root;" if os.geteuid() == 0 else ""
+        config.write_text(_NGINX.format(**told, user=user, origin=origin, port=port))
         return self._start([find_nginx(self._nginx), "-p", self._folder, "-c", str(config)], name, port)
 
     def caddy(self, name: str, origin: int) -> Server:

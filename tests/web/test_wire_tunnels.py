@@ -38,6 +38,26 @@ async def test_a_tunnel_carries_raw_bytes_with_the_early_ones():
         assert front.hall.tally.requests == 1
 
 
+async def test_big_and_small_messages_come_back_in_order():
+    """What is sent with the handshake comes first, then long and short messages in turn, and no byte is lost."""
+
+    async def mirror(origin, peer):
+        await peer.read_head()
+        await peer.send(SWITCH)
+        while data := await peer.read_some():
+            await peer.send(data)
+
+    sent = [b"with the handshake;", *(part for index in range(10) for part in (b"%d" % index * 49152, b"short;"))]
+    async with proxy(mirror) as front:
+        client = await front.connect()
+        await client.send(UPGRADE + sent[0])
+        assert (await client.read_response()).status == 101
+        assert await client.read_exactly(len(sent[0])) == sent[0]
+        for message in sent[1:]:
+            await client.send(message)
+        assert await client.read_exactly(sum(map(len, sent[1:]))) == b"".join(sent[1:])
+
+
 async def test_either_end_ends_the_tunnel():
     """When one side closes, what it said arrives and the other side is closed."""
 
