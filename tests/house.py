@@ -25,6 +25,7 @@ import httpx
 import yaml
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 DOCUMENT = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -54,6 +55,7 @@ class RecordingOrigin:
     delay_s: float = 0.0
     port: int = 0
     connections: int = 0
+    tls: ssl.SSLContext | None = None
 
     def start(self) -> None:
         """Listen on a free port, in a thread."""
@@ -61,7 +63,7 @@ class RecordingOrigin:
         self._loop = asyncio.new_event_loop()
 
         async def serve() -> None:
-            self._server = await asyncio.start_server(self._talk, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._talk, "127.0.0.1", self.port, ssl=self.tls)
             self.port = self._server.sockets[0].getsockname()[1]
             started.set()
 
@@ -164,7 +166,7 @@ class House:
         }
         settings = {
             "listen": f"127.0.0.1:{self.port}",
-            "origin": f"http://127.0.0.1:{origin.port}",
+            "origin": f"{'https' if origin.tls else 'http'}://127.0.0.1:{origin.port}",
             "store": "memory:",
             "admin": {"listen": "127.0.0.1:0"},
             "limits": {"joins_per_client": None, "drain_timeout": "5s"},

@@ -133,17 +133,21 @@ async def read_response(peer, method=b"GET"):
 
 
 class RawOrigin:
-    """A server whose connections each run ``script(peer)``; ``peers`` are all that ever connected."""
+    """A server whose connections each run ``script(peer)``; ``peers`` are all that ever connected.
 
-    def __init__(self, script):
+    ``tls`` is the context to speak TLS with.
+    """
+
+    def __init__(self, script, tls=None):
         self.script = script
+        self.tls = tls
         self.peers = []
         self.heads = []
         self.requests = []
         self.failures = []
 
     async def __aenter__(self):
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20, ssl=self.tls)
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 

@@ -6,12 +6,14 @@ that nobody would write, and the last section holds model, YAML and docs/CONFIG.
 
 from __future__ import annotations
 
+import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 import yaml
+from certificates import make
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +25,7 @@ from waitroom.errors import ConfigError, StartError
 from waitroom.model import (
     Address,
     Admin,
+    OriginTls,
     PathRule,
     QueueingMethod,
     Refresh,
@@ -1027,6 +1030,90 @@ def test_an_event_for_which_nobody_gathers_is_warned_of(load):
     assert any("event noon has no prequeue_start_time" in warning for warning in found)
 
 
+@pytest.fixture(scope="module")
+def ca_pem():
+    """Return the certificate of an authority, as text."""
+    return make("our CA", authority=True).pem
+
+
+def test_an_origin_and_what_it_is_known_by_are_one(load, tmp_path, ca_pem):
+    """The top, a site and a room each have their own; of the file only its certificates are in the settings."""
+    other = make("shop.internal").with_key
+    (tmp_path / "ca.pem").write_text(f"Voilà:\n{ca_pem}{other}")
+    (tmp_path / "one.pem").write_text(ca_pem)
+    loaded = load("""
+origin: https://10.0.0.5
+origin_tls: {ca_file: ca.pem, server_name: SHOP.internal}
+sites: [{hosts: ["*"], origin: "https://[::1]", origin_tls: {server_name: "::1"}}]
+rooms:
+  - {name: a, match: [{path: /a}], origin: https://10.0.0.5, origin_tls: {ca_file: one.pem}}
+  - {name: b, match: [{path: /b}], origin: https://10.0.0.5, origin_tls: {ca_file: one.pem, server_name: null}}
+  - {name: c, match: [{path: /c}], origin: https://10.0.0.5}
+""")
+    assert loaded.origin.tls.server_name == "shop.internal"
+    assert loaded.origin.tls.ca_pem.count("BEGIN CERTIFICATE") == 2
+    assert "KEY" not in loaded.origin.tls.ca_pem
+    assert loaded.sites[0].origin == Address("::1", 443, https=True, tls=OriginTls(server_name="::1"))
+    first, second, third = (room.origin for room in loaded.rooms)
+    assert first == second == Address("10.0.0.5", 443, https=True, tls=OriginTls(ca_pem))
+    assert third == Address("10.0.0.5", 443, https=True)
+    assert loaded.origins() == {loaded.sites[0].origin, first, third}
+    assert ca_pem not in repr(loaded)
+
+
+HTTPS = "origin: https://shop.internal\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (HTTPS + "origin_tls: {ca_file: none.pem}", "2: origin_tls.ca_file: `none.pem` does not exist; name a file"),
+        (HTTPS + "origin_tls: {ca_file: .}", "2: origin_tls.ca_file: `.` is no file; name a file"),
+        (HTTPS + "origin_tls: {ca_file: pipe}", "2: origin_tls.ca_file: `pipe` is no file; name a file"),
+        (HTTPS + "origin_tls: {ca_file: loop}", "2: origin_tls.ca_file: `loop` does not exist; name a file"),
+        (HTTPS + f"origin_tls: {{ca_file: {'x' * 300}}}", "(File name too long)"),
+        (HTTPS + 'origin_tls: {ca_file: "a\\0b"}', "2: origin_tls.ca_file: "),
+        (HTTPS + "origin_tls: {ca_file: words}", "2: origin_tls.ca_file: `words` has no certificate in PEM form in it"),
+        (HTTPS + "origin_tls: {ca_file: huge}", "2: origin_tls.ca_file: `huge` is larger than 1024KiB; name a file"),
+        (HTTPS + "origin_tls: {ca_file: broken}", "`broken` has a broken certificate, number 2 in it; copy it anew"),
+        (HTTPS + "origin_tls: {ca_file: 5}", "2: origin_tls.ca_file: `5` is no file; write one of certificates"),
+        (HTTPS + "origin_tls: {ca_file: ''}", "2: origin_tls.ca_file: `` is no file; write one of certificates"),
+        (HTTPS + "origin_tls: {server_name: '*.a'}", "2: origin_tls.server_name: `*.a` is no server's name; write one"),
+        (HTTPS + "origin_tls: {server_name: 'a:1'}", "2: origin_tls.server_name: `a:1` is no server's name; write one"),
+        (HTTPS + "origin_tls: {server_name: 'fe80::1%1'}", "`fe80::1%1` is no server's name"),
+        (HTTPS + "origin_tls: {server_name: 5}", "2: origin_tls.server_name: `5` is not text to YAML"),
+        (HTTPS + "origin_tls: {verify: false}", "2: origin_tls.verify: is no setting; remove it"),
+        (HTTPS + "ca_file: ca.pem", "2: ca_file: is no setting here; write it under `origin_tls`"),
+        (HTTPS + "origin_tls: null", "2: origin_tls: null stands here; write a mapping"),
+        (
+            "origin: http://shop\norigin_tls: {server_name: a}",
+            "2: origin_tls: its `origin` is http, which has no TLS; write https://shop:80, or remove this",
+        ),
+        (
+            "sites: [{hosts: [a], origin: http://a, origin_tls: {ca_file: ca.pem}}]",
+            "1: sites[0].origin_tls: its `origin`",
+        ),
+        (ROOM + "    origin_tls: {ca_file: ca.pem}", "4: rooms[0].origin_tls: there is no `origin` beside it; write"),
+        (
+            ROOM + "    origin: http://a\n    origin_tls: {ca_file: ca.pem}",
+            "5: rooms[0].origin_tls: its `origin` is http",
+        ),
+        ("origin: 5\norigin_tls: {server_name: a}", "1: origin: `5` is no http or https URL"),
+    ],
+)
+def test_what_an_origin_is_known_by_is_checked(mistakes, tmp_path, ca_pem, text, expected):
+    """A file of certificates is looked into at once, and TLS is spoken of only beside an https origin."""
+    (tmp_path / "ca.pem").write_text(ca_pem)
+    (tmp_path / "words").write_text("-----BEGIN PRIVATE KEY-----\nMIGH\n-----END PRIVATE KEY-----\n")
+    (tmp_path / "huge").write_text(ca_pem + " " * 1024 * 1024)
+    (tmp_path / "broken").write_text(ca_pem + ca_pem.replace("MII", "IIM", 1))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    found = mistakes(text + "\n")
+    assert len(found) == 1
+    assert expected in found[0]
+
+
 # --- text nobody would write ----------------------------------------------------------------------------------------
 
 _words = st.sampled_from(
@@ -1125,6 +1212,7 @@ def written_default(shape, name):
     ("heading", "place"),
     [
         ("## Where we stand", ()),
+        ("## `origin_tls`", ("origin_tls",)),
         ("## `sites[]`", ("sites", "*")),
         ("## `admin`", ("admin",)),
         ("## `limits`", ("limits",)),
@@ -1190,7 +1278,7 @@ def test_every_key_has_a_description_in_the_schema():
     """The schema describes every key, or the shape it refers to, and allows no other, so that an editor can help."""
     described = config.schema()
     shapes = [described, *described["$defs"].values()]
-    assert len(shapes) == len(config.SHAPES)
+    assert len(shapes) == len(set(config.SHAPES.values()))
     for shape in shapes:
         assert shape["additionalProperties"] is False
         assert shape["description"]

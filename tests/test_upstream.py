@@ -1,12 +1,8 @@
 """The client to the origin: keeping and dropping connections, hostile answers, failures, cancelling."""
 
 import asyncio
-import contextlib
 import socket
-import ssl
-import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from raw_sockets import GET_OK, RawOrigin, answers, proxy, until
@@ -408,67 +404,13 @@ async def test_the_reaper_runs_by_itself():
         assert asker.origin._timer is None
 
 
-async def test_an_https_origin_is_verified_and_told_the_name():
-    """TLS is spoken with the origin's name in SNI; a certificate nobody vouches for is a 502, and nothing is sent."""
-    pem = Path(__file__).with_name("tls_origin.pem")
-    names = []
-    inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    inside.load_cert_chain(pem)
-    inside.sni_callback = lambda _sock, name, _context: names.append(name)
-    trusting = ssl.create_default_context(cafile=str(pem))
-    async with RawOrigin(answers(OK, OK)) as raw:
-        raw.server.close()
-        raw.server = await asyncio.start_server(raw._serve, "127.0.0.1", 0, ssl=inside)
-        address = Address("shop.internal", raw.server.sockets[0].getsockname()[1], https=True)
-        async with Asker(address, tls=trusting) as asker:
-            asker.origin._loop = Patched(asyncio.get_running_loop(), ["127.0.0.1"])
-            for _ in range(2):
-                assert (await asker.ask()).body == b"ok"
-            assert names == ["shop.internal"]
-        async with Asker(address) as asker:
-            asker.origin._loop = Patched(asyncio.get_running_loop(), ["127.0.0.1"])
-            notes = await asker.ask()
-            assert (notes.error.reason, notes.error.sent) == ("tls", False)
-        assert len(raw.requests) == 2
-
-
-@pytest.mark.parametrize("goodbye", [True, False])
-async def test_under_tls_only_the_origin_s_own_goodbye_ends_an_answer(goodbye):
-    """An answer until the close is whole when close_notify came; a mere FIN cuts it."""
-    pem = Path(__file__).with_name("tls_origin.pem")
-    inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    inside.load_cert_chain(pem)
-
-    def serve(listener):
-        with listener, listener.accept()[0] as sock:
-            tls = inside.wrap_socket(sock, server_side=True, suppress_ragged_eofs=True)
-            tls.recv(65536)
-            tls.sendall(b"HTTP/1.1 200 OK\r\n\r\nhalf")
-            if goodbye:
-                with contextlib.suppress(OSError):
-                    tls.unwrap()
-            tls.close()
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    address = Address("shop.internal", listener.getsockname()[1], https=True)
-    thread = threading.Thread(target=serve, args=(listener,))
-    thread.start()
-    async with Asker(address, tls=ssl.create_default_context(cafile=str(pem))) as asker:
-        asker.origin._loop = Patched(asyncio.get_running_loop(), ["127.0.0.1"])
-        notes = await asker.ask()
-    thread.join(10)
-    assert notes.body == b"half"
-    assert (notes.error is None) == goodbye
-    assert goodbye or notes.error.reason == "cut"
-
-
 async def test_a_fault_while_connecting_leaves_nobody_waiting(monkeypatch, caplog):
     """What nobody foresaw while connecting is a 502 to the visitor, and a line for the operator."""
 
     async def breaks(_):
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr(Origin, "_open", breaks)
+    monkeypatch.setattr("waitroom.upstream.dialler.Dialler.dial", breaks)
     async with Asker(Address("127.0.0.1", 1)) as asker:
         notes = await asker.ask()
         assert (notes.error.reason, notes.error.status, notes.error.sent) == ("refused", 502, False)
@@ -508,15 +450,6 @@ async def test_an_old_connection_is_not_kept(monkeypatch):
         assert len(raw.peers) == 2
 
 
-async def test_a_resolver_that_hangs_times_out():
-    """connect_timeout bounds the resolver too."""
-    async with Asker(Address("shop.internal", 80), WireLimits(connect_timeout_s=0.02)) as asker:
-        asker.origin._loop = loop = Patched(asyncio.get_running_loop(), [])
-        loop.getaddrinfo = lambda *_, **__: asyncio.sleep(5)
-        notes = await asker.ask()
-        assert (notes.error.reason, notes.error.status, notes.error.sent) == ("resolve", 504, False)
-
-
 async def test_nobody_listening_is_refused():
     """A connection refused is a 502 of which the origin saw nothing."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -524,52 +457,6 @@ async def test_nobody_listening_is_refused():
     async with Asker(Address("127.0.0.1", port)) as asker:
         notes = await asker.ask(b"POST")
         assert (notes.error.reason, notes.error.sent) == ("refused", False)
-
-
-async def test_a_connection_that_does_not_come_about_times_out(monkeypatch):
-    """connect_timeout bounds resolving and connecting, over all addresses together."""
-    loop = asyncio.get_running_loop()
-    tried = []
-
-    async def black_hole(protocol, host, port, **_):
-        tried.append(host)
-        await asyncio.sleep(5)
-
-    async with Asker(Address("shop.internal", 80), WireLimits(connect_timeout_s=0.02)) as asker:
-        asker.origin._loop = Patched(loop, ["192.0.2.1", "192.0.2.2"], black_hole)
-        notes = await asker.ask()
-        assert tried == ["192.0.2.1", "192.0.2.2"]
-        assert isinstance(notes.error, UpstreamTimeout)
-        assert (notes.error.reason, notes.error.sent) == ("connect", False)
-
-
-class Patched:
-    """An event loop whose resolver and connector are the test's."""
-
-    def __init__(self, loop, addresses, connect=None):
-        self._loop = loop
-        self.addresses = addresses
-        self.create_connection = connect or loop.create_connection
-
-    def __getattr__(self, name):
-        return getattr(self._loop, name)
-
-    async def getaddrinfo(self, host, port, **_):
-        """Answer for any name with the addresses of the test."""
-        if not self.addresses:
-            raise socket.gaierror(-2, "unknown")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.addresses]
-
-
-async def test_names_are_resolved_anew_and_addresses_tried_in_turn():
-    """Each fresh connection asks the resolver, and goes on to the next address when one refuses."""
-    async with RawOrigin(answers(OK)) as raw, Asker(Address("shop.internal", raw.port)) as asker:
-        loop = Patched(asyncio.get_running_loop(), [])
-        asker.origin._loop = loop
-        notes = await asker.ask()
-        assert (notes.error.reason, notes.error.sent) == ("unresolved", False)
-        loop.addresses = ["127.0.0.2", "127.0.0.1"]
-        assert (await asker.ask()).body == b"ok"
 
 
 async def test_a_visitor_who_leaves_cancels_the_request():

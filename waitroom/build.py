@@ -119,7 +119,7 @@ async def build(settings: Settings, secret_keys: Sequence[str], store_address: b
         room.name: RoomService(room, await _first_view(store, room.name), store, keyring, clock, worker=worker)
         for room in settings.rooms
     }
-    # One pool an address: rooms and sites that share a shop share its kept connections.
+    # One pool an address and what it is known by: rooms and sites that share a shop share its kept connections.
     origins = {address: Origin(address, settings.limits) for address in settings.origins()}
     limit = JoinLimit(settings.limits.joins_per_client_per_minute, spare_private=not settings.trusted_proxies)
     pages = Answers(Pages(resources.find("templates")))

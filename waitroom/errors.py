@@ -60,14 +60,18 @@ class KeyRefused(WaitroomError):  # noqa: N818 - as one says it
 
 
 class UpstreamError(WaitroomError):
-    """The origin failed. ``reason`` is one word for logs; ``sent`` says whether it may have acted on the request."""
+    """The origin failed. ``reason`` is one word for logs; ``sent`` says whether it may have acted on the request.
+
+    ``why`` is for the operator, where more can be said; nothing of it is for visitors.
+    """
 
     status = 502
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    def __init__(self, reason: str, *, sent: bool, why: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
+        self.why = why
 
 
 class UpstreamTimeout(UpstreamError):  # noqa: N818 - as one says it

@@ -95,12 +95,25 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginTls:
+    """By what an https origin is known.
+
+    ``ca_pem`` are the certificates of the authorities that may vouch for it, None for those the system trusts;
+    ``server_name`` is what it is told (SNI) and must prove to be, None for its host.
+    """
+
+    ca_pem: str | None = field(default=None, repr=False)
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """Where an origin listens, or where we do."""
+    """Where an origin listens, or where we do. Two origins of one host and port are two when their ``tls`` differs."""
 
     host: str
     port: int
     https: bool = False
+    tls: OriginTls | None = None
 
     def __str__(self) -> str:
         """Return it as it would stand in a URL's authority."""

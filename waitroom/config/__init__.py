@@ -3,7 +3,8 @@
 ``reading`` turns bounded YAML into plain values and remembers the line of each key; ``judging`` holds them against
 ``shapes`` and puts what is wrong in sentences; ``translating`` turns a file without mistakes into the nouns of
 ``model``; ``advice`` says what is allowed and yet worth a word. How single values are written stands in
-``values`` and ``rules``. Imports among these point one way, from here down to ``values``.
+``values`` and ``rules``, what a file of certificates must hold in ``authorities``. Imports among these point one way,
+from here down to ``values``.
 
 Whatever the bytes are, the outcome is ``Settings`` or ``ConfigError``.
 """
@@ -36,11 +37,12 @@ def load(path: Path, environ: Mapping[str, str] = {}) -> Settings:
     """
     text = reading.read(path)
     mistakes = _of_environment(environ)
-    shape = judge(text)
+    folder = path.absolute().parent
+    shape = judge(text, folder)
     mistakes += text.found.values()
     if shape is None or mistakes:
         raise ConfigError(sorted(dict.fromkeys(mistakes), key=lambda mistake: mistake.line))
-    return translating.settings(shape, path.absolute().parent)
+    return translating.settings(shape, folder)
 
 
 def _of_environment(environ: Mapping[str, str]) -> list[Mistake]:

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from waitroom.config import rules, values
 from waitroom.config.reading import Key, Text, key_text
-from waitroom.config.shapes import NOT_BUILT, SHAPES, FileShape, Place
+from waitroom.config.shapes import NOT_BUILT, SHAPES, Around, FileShape, Place
 from waitroom.config.values import SHOWN_CHARS_MAX, kind, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
@@ -40,14 +41,14 @@ _EXAMPLES = {
 """What could stand where something must."""
 
 
-def judge(text: Text) -> FileShape | None:
-    """Return the shape of the file; every mistake is noted in ``text``, and None is returned where it has no shape."""
+def judge(text: Text, folder: Path) -> FileShape | None:
+    """Return the shape of the file, which stands in ``folder``; None, and every mistake in ``text``, if it has none."""
     _drop_not_built(text.values, (), text)
     _between_rooms(text.values.get("rooms"), text)
     _between_sites(text.values.get("sites"), text)
     _around_an_unlisted_proxy(text.values, text)
     try:
-        return FileShape.model_validate(text.values, context=_ours(text.values))
+        return FileShape.model_validate(text.values, context=Around(_ours(text.values), folder))
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             key: Key = detail["loc"]

@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from waitroom.config.values import HOST_CHARS_MAX, host_and_port, is_host, kind, network, port_number, shown
+from waitroom.config.values import HOST_CHARS_MAX, host_and_port, is_address, is_host, kind, network, port_number, shown
 from waitroom.core.headers import is_owned
 from waitroom.model import Address, SecretHeader
 
@@ -62,6 +62,15 @@ def host(value: str) -> str:
     if sent != name:
         raise ValueError(f"{shown(value)} is not what browsers send; write {value.removesuffix(name)}{sent}")
     return value
+
+
+def server_name(value: str) -> str:
+    """Return a name, or an address, that a certificate can be for; in lower case, as names are compared."""
+    if not (is_host(value) or (is_address(value) and "%" not in value)):
+        raise ValueError(
+            f"{shown(value)} is no server's name; write one that its certificate has, such as shop.example"
+        )
+    return value.lower()
 
 
 def path(value: str) -> str:

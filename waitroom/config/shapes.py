@@ -4,12 +4,14 @@ A default is written as an operator would write it and judged like anything writ
 Schema, ``config/waitroom.yaml`` and ``docs/CONFIG.md`` cannot say different things; ``tests/test_config.py`` reads all
 four. pydantic enforces the shapes and guesses no types. Keys of the contract whose feature is not built yet stand in
 ``NOT_BUILT``: they are refused by name, unless their value asks for nothing. Values not built yet stand at their keys.
-The context of a validation is the address where we listen, or None while that is not known.
+The context of a validation is ``Around``: where we listen, if that is known, and where the file stands.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -24,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from waitroom.config import rules, values
+from waitroom.config import authorities, rules, values
 from waitroom.config.values import BodySize, Duration, HeaderSize, Rate, Timeout, seconds
 from waitroom.model import Address, Network, SecretHeader, StoreUrl
 
@@ -45,6 +47,20 @@ DAY_MS = 86_400_000
 
 Place = tuple[str, ...]
 """Where keys stand, with ``*`` for any item of a list: ``("rooms", "*")``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What judges a value beside the value: the address where we listen, None while unknown; the file's folder."""
+
+    listen: Address | None = None
+    folder: Path = Path()
+
+    @classmethod
+    def of(cls, info: ValidationInfo) -> Around:
+        """Return what a validation was given."""
+        return info.context or cls()
+
 
 NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "checkout"): [],
@@ -114,16 +130,38 @@ def share_port(one: Address, other: Address) -> bool:
 
 
 def _elsewhere(value: Address, info: ValidationInfo) -> Address:
-    if info.context is not None and is_ours(value, info.context):
+    ours = Around.of(info).listen
+    if ours is not None and is_ours(value, ours):
         raise ValueError(f"`{value}` is where we listen ourselves; write the address of the site behind")
     return value
 
 
 def _admin_listening(value: object, info: ValidationInfo) -> Address:
     address = values.listening(value, "127.0.0.1:9090")
-    if info.context is not None and share_port(address, info.context):
+    ours = Around.of(info).listen
+    if ours is not None and share_port(address, ours):
         raise ValueError(f"`{address}` has the port of `listen`; write another, such as 127.0.0.1:{address.port + 1}")
     return address
+
+
+def _ca_pem(value: object, info: ValidationInfo) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{values.kind(value)} is no file; write one of certificates in PEM form, such as ca.pem")
+    return authorities.read(value, Around.of(info).folder)
+
+
+def _of_https(value: OriginTlsShape, info: ValidationInfo) -> OriginTlsShape:
+    """Let TLS be spoken of only beside an origin that speaks it; one that is wrong itself has been told so."""
+    if (value.ca_file is None and value.server_name is None) or "origin" not in info.data:
+        return value
+    origin: Address | None = info.data["origin"]
+    if origin is None:
+        raise ValueError("there is no `origin` beside it; write the room's own, or move this to where its origin is")
+    if not origin.https:
+        raise ValueError(f"its `origin` is http, which has no TLS; write https://{origin}, or remove this")
+    return value
 
 
 def _after(other: str) -> AfterValidator:
@@ -332,6 +370,23 @@ class EventShape(Shape):
         return self.start_time if self.prequeue_start_time is None else self.prequeue_start_time
 
 
+class OriginTlsShape(Shape):
+    """By what the https origin beside it is known."""
+
+    ca_file: Annotated[
+        str | None,
+        PlainValidator(_ca_pem),
+        WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "null"}]}),
+    ] = _key(None, "Who may vouch for it: certificates, PEM; relative to this file. null: whom the system trusts.")
+    server_name: Annotated[str, AfterValidator(rules.server_name)] | None = _key(
+        None, "The name that it is told and that its certificate must have; null: its host."
+    )
+
+
+_OriginTls = Annotated[OriginTlsShape, AfterValidator(_of_https)]
+_NO_TLS = {"ca_file": None, "server_name": None}
+
+
 class RoomShape(Shape):
     """A protected part of the site, its limits and its line."""
 
@@ -339,6 +394,7 @@ class RoomShape(Shape):
     match: list[RuleShape] = Field(min_length=1, description="Which requests belong to the room; any rule suffices.")
     bypass: list[BypassShape] = _key([], "Which of them go straight through all the same.")
     origin: _Origin | None = _key(None, "Where the room's requests are forwarded; null: where its site's are.")
+    origin_tls: _OriginTls = _key(_NO_TLS, "By what the room's own https origin is known.")
     total_active_users: _Cap = _key(200, "Visitors inside and called, at most, at any time.")
     new_users_per_minute: _Cap = _key(600, "Visitors admitted in any 60 seconds, at most.")
     admission: _Admission = _key("fixed", "How the pace is found; fixed: exactly the ceilings.")
@@ -373,6 +429,7 @@ class SiteShape(Shape):
 
     hosts: list[_Host] = Field(min_length=1, description="Names, *.name for the subdomains of one, or * for any.")
     origin: _Origin = Field(description="The site behind, where requests to these hosts are forwarded; http or https.")
+    origin_tls: _OriginTls = _key(_NO_TLS, "By what the site's https origin is known.")
 
 
 class AdminShape(Shape):
@@ -391,6 +448,7 @@ class FileShape(Shape):
         "127.0.0.1:8080", "Where visitors connect, host:port; IPv6 as [::1]:8080."
     )
     origin: _Origin = _key("http://127.0.0.1:8000", "The site behind, where everything goes unless `sites` are given.")
+    origin_tls: _OriginTls = _key(_NO_TLS, "By what an https `origin` is known.")
     sites: list[SiteShape] = _key([], "Hosts with origins of their own; when given, no other host is served.")
     store: Annotated[StoreUrl, PlainValidator(values.store), _String] = _key(
         "sqlite:///var/waitroom.db", "Where lines are kept: a file (sqlite:///), or memory: until a restart."
@@ -409,10 +467,13 @@ class FileShape(Shape):
 
 SHAPES: Mapping[Place, type[Shape]] = {
     (): FileShape,
+    ("origin_tls",): OriginTlsShape,
     ("sites", "*"): SiteShape,
+    ("sites", "*", "origin_tls"): OriginTlsShape,
     ("admin",): AdminShape,
     ("limits",): LimitsShape,
     ("rooms", "*"): RoomShape,
+    ("rooms", "*", "origin_tls"): OriginTlsShape,
     ("rooms", "*", "match", "*"): RuleShape,
     ("rooms", "*", "bypass", "*"): BypassShape,
     ("rooms", "*", "refresh"): RefreshShape,

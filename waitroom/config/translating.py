@@ -6,11 +6,13 @@ A noun calls a setting by its key, with the unit last where the key leaves it to
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from waitroom.model import (
+    Address,
     Admin,
+    OriginTls,
     PathRule,
     QueueingMethod,
     Refresh,
@@ -25,14 +27,15 @@ from waitroom.model import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from waitroom.config.shapes import BypassShape, EventShape, FileShape, RoomShape, RuleShape, Shape
+    from waitroom.config.shapes import BypassShape, EventShape, FileShape, OriginTlsShape, RoomShape, RuleShape, Shape
 
 
 def settings(shape: FileShape, folder: Path) -> Settings:
     """Return what the program runs on; relative paths of the file are relative to ``folder``."""
     path = shape.store.path
     made = {
-        "sites": tuple(Site(tuple(site.hosts), site.origin) for site in shape.sites),
+        "origin": _origin(shape.origin, shape.origin_tls),
+        "sites": tuple(Site(tuple(site.hosts), _origin(site.origin, site.origin_tls)) for site in shape.sites),
         "store": StoreUrl(shape.store.scheme, None if path is None else folder / path),
         "secret_keys_file": folder / shape.secret_keys_file,
         "trusted_proxies": tuple(shape.trusted_proxies),
@@ -43,8 +46,14 @@ def settings(shape: FileShape, folder: Path) -> Settings:
     return Settings(**_named(Settings, shape, **made))
 
 
+def _origin(address: Address, tls: OriginTlsShape) -> Address:
+    known_by = OriginTls(tls.ca_file, tls.server_name)
+    return address if known_by == OriginTls() else replace(address, tls=known_by)
+
+
 def _room(shape: RoomShape) -> Room:
     made = {
+        "origin": None if shape.origin is None else _origin(shape.origin, shape.origin_tls),
         "match": tuple(_rule(rule) for rule in shape.match),
         "bypass": tuple(_rule(rule) for rule in shape.bypass),
         "queueing_method": QueueingMethod(shape.queueing_method),

@@ -15,6 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 from waitroom.errors import UpstreamError, UpstreamTimeout
+from waitroom.upstream import tls
 from waitroom.upstream.framing import FINAL, SWITCHING, Answer, Chunked, Headers, read_answer
 
 if TYPE_CHECKING:
@@ -205,7 +206,9 @@ class Link(asyncio.Protocol):
         if self.reused and not self.heard and exchange.repeat():
             return
         reason = "cut" if self._answer is not None else "reset" if exc is not None else "closed"
-        exchange.fail(UpstreamError(reason, sent=True))
+        # Whether a client must show a certificate is said by TLS 1.3 only after all seemed well.
+        why = tls.words(exc, self._origin.address.host) if isinstance(exc, ssl.SSLError) else ""
+        exchange.fail(UpstreamError(reason, sent=True, why=why))
 
     def pause_writing(self) -> None:
         """Ask the sender of the body to wait."""
@@ -333,10 +336,10 @@ def _is_orderly(transport: asyncio.Transport) -> bool:
 
     Its word is ``close_notify`` (RFC 9112, 9.8). uvloop tells of no other end; asyncio does.
     """
-    tls = transport.get_extra_info("ssl_object")
-    if tls is None:
+    secured = transport.get_extra_info("ssl_object")
+    if secured is None:
         return True
     try:
-        return bool(tls.read(1) == b"")
+        return bool(secured.read(1) == b"")
     except ssl.SSLError:
         return False

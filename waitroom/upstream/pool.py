@@ -5,25 +5,26 @@ pop, however many there are. A link that died in the stack, or said something un
 by the reaper. There is no limit to links in use here: ordinary traffic is always sent at once, and the number of
 visitors bounds it.
 
-A name is resolved for every fresh connection, so an origin that moves is followed; its addresses are tried in turn,
-each with its share of ``connect_timeout``. Connecting is the only thing done in a task, and it is rare.
+How a fresh link comes about stands in ``dialler``, and where the origin is in ``names``. Connecting is the only thing
+done in a task, and it is rare.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
 from typing import TYPE_CHECKING
 
-from waitroom.errors import UpstreamError, UpstreamTimeout
+from waitroom.errors import UpstreamError
+from waitroom.upstream.dialler import Dialler
 from waitroom.upstream.exchange import Exchange, Sink
 from waitroom.upstream.framing import FRAMING, PLAIN, Headers, write_head
 from waitroom.upstream.link import Link
 
 if TYPE_CHECKING:
     from waitroom.model import Address, WireLimits
+    from waitroom.upstream.dialler import Connect
+    from waitroom.upstream.names import Lookup
 
 log = logging.getLogger("waitroom.upstream")
 
@@ -50,7 +51,7 @@ class Origin:
     """A site being protected. Belongs to the event loop that first sends through it, or to ``loop``.
 
     ``reap(now)`` enforces every time limit, ``now`` being loop time in seconds; it runs by itself once a second while
-    there is a connection. ``tls`` replaces the default checks of an https origin's certificate.
+    there is a connection. ``lookup`` and ``connect`` stand in for the resolver and for what connects: see ``Dialler``.
     """
 
     def __init__(
@@ -59,12 +60,19 @@ class Origin:
         limits: WireLimits,
         *,
         loop: asyncio.AbstractEventLoop | None = None,
-        tls: ssl.SSLContext | None = None,
+        lookup: Lookup | None = None,
+        connect: Connect | None = None,
     ) -> None:
         self.address = address
         self.limits = limits
         self._loop = loop
-        self._tls = tls
+        self._dialler = Dialler(
+            address,
+            limits.connect_timeout_s,
+            lambda: Link(self, self._running_loop()),
+            lookup=lookup,
+            connect=connect,
+        )
         self._links: set[Link] = set()
         self._idle: list[Link] = []
         self._connecting: set[asyncio.Task[None]] = set()
@@ -127,6 +135,7 @@ class Origin:
         """Close the idle connections and stop connecting; exchanges under way are left to finish."""
         for task in self._connecting:
             task.cancel()
+        self._dialler.close()
         for link in self._idle:
             link.close()
         self._idle = []
@@ -179,7 +188,7 @@ class Origin:
 
     async def _connect(self, exchange: Exchange) -> None:
         try:
-            link = await self._open()
+            link = await self._dialler.dial()
         except UpstreamError as error:
             exchange.fail(error)
             return
@@ -187,46 +196,6 @@ class Origin:
             self.release(link)
         else:
             exchange.travel(link)
-
-    async def _open(self) -> Link:
-        loop = self._running_loop()
-        address = self.address
-        until = loop.time() + self.limits.connect_timeout_s
-        try:
-            async with asyncio.timeout_at(until):
-                found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except TimeoutError as error:
-            raise UpstreamTimeout("resolve", sent=False) from error
-        except (OSError, UnicodeError) as error:
-            raise UpstreamError("unresolved", sent=False) from error
-        failure: Exception = OSError("the name has no address")
-        for index, (family, _type, proto, _name, where) in enumerate(found):
-            now = loop.time()
-            try:
-                async with asyncio.timeout_at(now + (until - now) / (len(found) - index)):
-                    _, link = await loop.create_connection(
-                        lambda: Link(self, loop),
-                        where[0] if isinstance(where[0], str) else address.host,
-                        address.port,
-                        family=family,
-                        proto=proto,
-                        ssl=self._context(),
-                        server_hostname=address.host if address.https else None,
-                    )
-            except (OSError, TimeoutError) as error:
-                failure = error
-            else:
-                return link
-        if isinstance(failure, TimeoutError):
-            raise UpstreamTimeout("connect", sent=False) from failure
-        if isinstance(failure, ssl.SSLError):
-            raise UpstreamError("tls", sent=False) from failure
-        raise UpstreamError("refused", sent=False) from failure
-
-    def _context(self) -> ssl.SSLContext | None:
-        if self.address.https and self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls if self.address.https else None
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

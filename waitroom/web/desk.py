@@ -553,7 +553,8 @@ class Desk:
         )
 
         def fallback(error: UpstreamError) -> Reply:
-            self._note(f"origin-{error.reason}", room, client, origin=str(origin.address))
+            known = {"why": error.why} if error.why else {}
+            self._note(f"origin-{error.reason}", room, client, origin=str(origin.address), **known)
             reply = self._pages.origin_failed(
                 error.status,
                 self._page_url(request, form=request.method not in _SAFE),
