@@ -388,6 +388,74 @@ async def test_unused_connections_are_closed():
         await until(lambda: not asker.origin.open)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept_s"),
+    [
+        (b"timeout=5", 4.0),
+        (b"max=99, TIMEOUT=5;x", 4.0),
+        (b"timeout=1", 0.5),
+        (b"timeout=2", 1.0),
+        (b"timeout=5, timeout=3", 2.0),
+        (b"timeout=3600", 30.0),
+        (b"timeout=-5", 30.0),
+        (b"timeout=5.5", 30.0),
+        (b"timeout=9999999999", 30.0),
+        (b"timeout", 30.0),
+        (b"max=5, notimeout=5", 30.0),
+        (b"\xff,,;=", 30.0),
+        (b"timeout=0", None),
+    ],
+)
+async def test_a_connection_is_kept_shorter_than_the_origin_says_it_keeps_it(said, kept_s):
+    """``Keep-Alive: timeout`` bounds how long a connection may be idle, with a margin; nonsense there says nothing.
+
+    What is too old is not used, although nobody has looked since: the origin may close it under the next order.
+    """
+    answer = OK.replace(b"Content", b"Keep-Alive: " + said + b"\r\nContent")
+    async with RawOrigin(answers(answer, answer)) as raw, Asker(raw) as asker:
+        loop = asyncio.get_running_loop()
+        skewed = Skewed(loop)
+        asker.origin._loop = skewed
+        began = loop.time()
+        await asker.ask()
+        if kept_s is None:
+            assert asker.origin.idle == 0
+            return
+        (link,) = asker.origin._idle
+        assert link.deadline - began == pytest.approx(kept_s, abs=0.2)
+        skewed.ahead_s = kept_s - 0.3
+        assert (await asker.ask(b"POST")).body == b"ok"
+        assert len(raw.peers) == 1
+
+
+async def test_a_connection_that_was_idle_for_too_long_is_not_used_but_closed():
+    """However long ago the reaper looked: an order goes out on a fresh one."""
+    answer = OK.replace(b"Content", b"Keep-Alive: timeout=5\r\nContent")
+    async with RawOrigin(answers(answer, answer)) as raw, Asker(raw) as asker:
+        asker.origin._loop = skewed = Skewed(asyncio.get_running_loop())
+        both = [asker.begin(), asker.begin()]
+        await until(lambda: all(notes.over for notes in both))
+        skewed.ahead_s = 4.1
+        assert (await asker.ask(b"POST")).body == b"ok"
+        assert len(raw.peers) == 3
+        await until(lambda: asker.origin.open == 1)
+
+
+class Skewed:
+    """An event loop whose clock can be put forward."""
+
+    def __init__(self, loop):
+        self._loop = loop
+        self.ahead_s = 0.0
+
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+    def time(self):
+        """Tell the time."""
+        return self._loop.time() + self.ahead_s
+
+
 async def test_the_reaper_runs_by_itself():
     """Deadlines are looked at while there is a connection, and no timer is left without one."""
     async with RawOrigin(answers(OK, OK)) as raw, Asker(raw) as asker:

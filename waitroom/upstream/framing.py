@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import inf
 
 import httptools
 
@@ -64,6 +65,9 @@ TRAILER_BYTES = 16 * 1024
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+
+_KEPT = re.compile(rb'(?:^|[,;])[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?=[,;]|$)', re.IGNORECASE)
+"""What ``Keep-Alive`` says of time (RFC 2068, 19.7.1, as servers write it); anything else there says nothing."""
 
 _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 
@@ -169,7 +173,8 @@ class Answer:
 
     ``length`` is the body's, None where only its end tells; ``chunked`` then says how the end is told. ``bodyless``
     answers (to HEAD, 204, 304) keep their Content-Length among the headers: it speaks of a body that is not sent.
-    ``dated`` tells whether the origin sent a Date. ``upgrade`` is what a 101 switches to.
+    ``dated`` tells whether the origin sent a Date. ``upgrade`` is what a 101 switches to. ``kept_s`` is for how long
+    the origin says it keeps the connection unused, infinite where it does not say.
     """
 
     status: int
@@ -181,6 +186,7 @@ class Answer:
     keep_alive: bool
     dated: bool
     upgrade: bytes | None
+    kept_s: float = inf
 
 
 class _Reader:
@@ -234,6 +240,7 @@ def _judge(status: int, reader: _Reader, method: bytes, version: bytes) -> Answe
     options: bytes | None = None
     upgrade: bytes | None = None
     dated = False
+    kept_s = inf
     for field in reader.headers:
         name, value = field
         if name in PLAIN:
@@ -253,6 +260,8 @@ def _judge(status: int, reader: _Reader, method: bytes, version: bytes) -> Answe
             upgrade = value
         elif name not in HOP_BY_HOP and not name.startswith(b"proxy-"):
             kept.append(field)
+        elif name == b"keep-alive":
+            kept_s = min(kept_s, *map(float, _KEPT.findall(value)), inf)
     keep_alive = version == b"HTTP/1.1"
     if options == b"keep-alive":
         keep_alive = True
@@ -276,4 +285,4 @@ def _judge(status: int, reader: _Reader, method: bytes, version: bytes) -> Answe
     size = 0 if bodyless else None if length is None else int(length)
     if size is None and not chunked:
         keep_alive = False
-    return Answer(status, reader.reason, kept, size, chunked, bodyless, keep_alive, dated, upgrade)
+    return Answer(status, reader.reason, kept, size, chunked, bodyless, keep_alive, dated, upgrade, kept_s)

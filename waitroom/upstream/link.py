@@ -126,21 +126,24 @@ class Link(asyncio.Protocol):
             self.await_progress()
 
     def usable(self) -> bool:
-        """Return whether the idle link is open and nothing came on it unseen by the event loop; else drop it.
+        """Return whether the idle link is open, not idle for too long, and nothing came on it unseen; else drop it.
 
         One system call, worth it: bytes sent unasked would be read as the answer to the next visitor's request, and a
         close not yet seen would fail a request that must not be repeated.
         """
         if self.transport.is_closing():
             return False
+        if self.deadline <= self._loop.time():  # by now the origin may be closing it, and an order must not meet that
+            self.close()
+            return False
         if self._poll.poll(0):
             self.transport.abort()
             return False
         return True
 
-    def rest(self, seconds: float) -> None:
-        """Be idle, for so long at most."""
-        self.deadline = self._loop.time() + seconds
+    def rest(self, until: float) -> None:
+        """Be idle, until then at the latest."""
+        self.deadline = until
 
     def drop(self) -> None:
         """Close at once; the exchange, if any, hears nothing of it."""
@@ -321,7 +324,7 @@ class Link(asyncio.Protocol):
             if self._read_paused:
                 self._read_paused = False
                 self.transport.resume_reading()
-            self._origin.release(self)
+            self._origin.release(self, answer.kept_s)
         else:
             self.close()
         exchange.finish(trailers)

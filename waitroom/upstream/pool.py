@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import TYPE_CHECKING
 
 from waitroom.errors import UpstreamError
@@ -33,6 +34,10 @@ IDLE_COUNT = 1024
 
 IDLE_S = 30.0
 """How long a connection is kept unused. Shorter than most origins keep it, so that the race at their end is rare."""
+
+MARGIN_S = 1.0
+"""How much sooner than an origin that says when (``Keep-Alive: timeout=``) we end a connection's idleness: a request on
+its way when the origin closes is lost, and an order is not sent twice. Of a short time it is half."""
 
 AGE_S = 300.0
 """How old a connection may be and still be kept. Under constant load none is ever idle for long, and without an end to
@@ -163,12 +168,13 @@ class Origin:
         """Forget a link that is closed."""
         self._links.discard(link)
 
-    def release(self, link: Link) -> None:
-        """Keep a link for the next request."""
-        if len(self._idle) >= IDLE_COUNT or self.time() - link.born > AGE_S:
+    def release(self, link: Link, kept_s: float = inf) -> None:
+        """Keep a link for the next request, but not for as long as the origin does, where it says for how long."""
+        now = self.time()
+        if len(self._idle) >= IDLE_COUNT or now - link.born > AGE_S or not kept_s:
             link.close()
             return
-        link.rest(IDLE_S)
+        link.rest(now + min(IDLE_S, kept_s - min(MARGIN_S, kept_s / 2)))
         self._idle.append(link)
 
     def connect(self, exchange: Exchange) -> None:
