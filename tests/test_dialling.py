@@ -11,6 +11,7 @@ import ssl
 import threading
 
 import pytest
+from raw_sockets import until
 
 from waitroom.errors import UpstreamError, UpstreamTimeout
 from waitroom.model import Address
@@ -276,6 +277,8 @@ async def test_a_lookup_has_a_thread_of_its_own(monkeypatch):
         return real("127.0.0.1", port, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", some_hang)
+    wrong = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
     hanging = [asyncio.ensure_future(in_thread(f"hangs-{place}.internal", 80)) for place in range(40)]
     await asyncio.sleep(0)
     found = await asyncio.wait_for(in_thread("well.internal", 80), 5)
@@ -283,6 +286,9 @@ async def test_a_lookup_has_a_thread_of_its_own(monkeypatch):
     hanging[0].cancel()
     release.set()
     assert sum(isinstance(one, list) for one in await asyncio.gather(*hanging, return_exceptions=True)) == 39
+    await until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("lookup hangs")])
+    await asyncio.sleep(0)
+    assert not wrong
 
 
 async def test_a_lookup_fails_as_the_resolver_does(monkeypatch):
@@ -398,7 +404,7 @@ def test_a_flood_beside_a_black_hole_is_served_at_once():
         dialler = network.dialler()
         links = await asyncio.gather(*[dialler.dial() for _ in range(100)])
         assert {link.host for link in links} == {"2"}
-        assert loop.time() == pytest.approx(HEAD_START_S + 0.01)
+        assert loop.time() < 0.3
 
     play(script)
 
