@@ -60,6 +60,7 @@
     write("ahead", ahead);
     write("caption", caption);
     write("wait", wait);
+    if (me.place) write("number", fill(words.drawn, { number: count(me.number), place: count(me.place) }));
     write("message", me.message || "");
     $("message").hidden = !me.message;
     link.hidden = !words.enter[state];

@@ -160,7 +160,8 @@ class Refresh:
 class RoomEvent:
     """A scheduled opening. Its times are those of the wall clock, in milliseconds since 1970.
 
-    Without ``prequeue_start_time_ms`` nobody gathers before the start. The rest are limits of the room that are others
+    Without ``prequeue_start_time_ms`` nobody gathers before the start. ``shuffle_at_event_start``: the order of those
+    who gathered is drawn. The rest are limits of the room that are others
     while the event runs; None: the room's own.
     """
 
@@ -168,6 +169,7 @@ class RoomEvent:
     start_time_ms: int
     end_time_ms: int
     prequeue_start_time_ms: int | None = None
+    shuffle_at_event_start: bool = False
     total_active_users: int | None = None
     new_users_per_minute: int | None = None
     session_duration_s: float | None = None
@@ -214,6 +216,22 @@ class Opening:
     start_ms: int
     end_ms: int
     ahead_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What everybody may know of an event's draw. Hashes, and the seed, are in hexadecimal.
+
+    ``generation`` is zero until people gather; ``series`` are the numbers on the list so far, in runs from first to
+    last, and ``digest`` is the list's. ``seed`` is empty until the list is closed.
+    """
+
+    event: str
+    commitment: str
+    generation: int = 0
+    digest: str = ""
+    series: tuple[tuple[int, int], ...] = ()
+    seed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

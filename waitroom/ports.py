@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from waitroom.core.queueing import Claimed, Heard, Joined, JoinRequest, Snapshot
-    from waitroom.model import Pass
+    from waitroom.model import Draw, Pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,22 @@ class Noted:
     ended: str | None = None
     generation: int = 0
     extended_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A draw as it can be published for everybody to check.
+
+    ``tickets`` are the hashes in the order of the list, sixteen bytes each, except of the first ``lost``, which went
+    with a record; ``lost_digest`` is the digest after those. ``ranks`` are in the same order, four bytes each, from 0.
+    """
+
+    room: str
+    draw: Draw
+    tickets: bytes = field(repr=False)
+    lost: int
+    lost_digest: str
+    ranks: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +141,9 @@ class Store(Protocol):
 
     async def status(self, room: str) -> Status:
         """Return a room as an operator sees it."""
+
+    async def drawn(self, room: str) -> Drawn | None:
+        """Return the draw of a room's event, once its places are dealt."""
 
     async def close(self) -> None:
         """Let go of whatever is held open."""

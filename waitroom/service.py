@@ -19,10 +19,10 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from waitroom.core import gate
+from waitroom.core import draw, gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
-from waitroom.core.waiting import interval_s, silence_s, wait_range
+from waitroom.core.waiting import HALF_AN_HOUR_S, interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
 from waitroom.model import Pass, Phase, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted, Stock
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from waitroom.clock import Clock
     from waitroom.core.queueing import Snapshot
     from waitroom.core.tokens import Keyring
-    from waitroom.model import Room
+    from waitroom.model import Draw, Room
     from waitroom.ports import Store, Ticked
 
 BATCH_MAX = 1_000
@@ -112,7 +112,10 @@ class Batch(Generic[Wish, Outcome]):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a visitor is told about themselves. Times are milliseconds of store time since 1970."""
+    """What a visitor is told about themselves. Times are milliseconds of store time since 1970.
+
+    ``place`` is the drawn one, from 1; None unless the order was drawn and they were among those.
+    """
 
     state: VisitorState
     number: int | None = None
@@ -121,6 +124,7 @@ class Told:
     refresh_s: float = 60.0
     claim_by: int | None = None
     pass_until: int | None = None
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,8 @@ class RoomService:
         self._pace = Pace()
         self.shared_status = b""
         self.shared_etag = b""
+        self.shared_draws = b""
+        self.shared_draws_etag = b""
         self._free = 0
         self._note_pace(0.0, 0)
         self._share()
@@ -261,11 +267,12 @@ class RoomService:
             return joined, Told(self._refused())
         if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
             return joined, self.told(Carried(ticket=self.ticket(joined)))
-        # This view may not know yet who left; what is shown first must not be less than what it will answer.
-        joined = replace(joined, ahead=max(joined.ahead, self.view.ahead(joined.number)))
         state = _STOPPED.get(self.view.state, VisitorState.WAITING)
-        waits = wait_range(self._wait_s(joined.ahead))
-        return joined, Told(state, joined.number, joined.ahead, waits, told_s)
+        if joined.ahead is None or self.view.undrawn:
+            return joined, Told(state, joined.number, refresh_s=told_s)
+        # This view may not know yet who left; what is shown first must not be less than what it will answer.
+        ahead = max(joined.ahead, self.view.ahead(joined.number))
+        return joined, Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
 
     async def claim(self, ticket: Ticket) -> Claimed:
         """Trade a called ticket for a pass; repeatable. A visitor who has to go on waiting was heard by it."""
@@ -364,7 +371,8 @@ class RoomService:
         now_ms = self.judged_ms
         if carried.entry_pass is not None:
             end_ms = gate.pass_end_ms(self.view, carried.entry_pass, now_ms)
-            return Told(VisitorState.ADMITTED, carried.entry_pass.number, pass_until=end_ms)
+            number, place = carried.entry_pass.number, self._place(carried.entry_pass)
+            return Told(VisitorState.ADMITTED, number, pass_until=end_ms, place=place)
         if carried.ticket is None:
             return Told(VisitorState.NONE if carried.ended is None else VisitorState.EXPIRED)
         number = carried.ticket.number
@@ -372,11 +380,12 @@ class RoomService:
         if state is VisitorState.NONE:
             return Told(state)
         if state is VisitorState.ADMITTED:
-            return Told(state, number, pass_until=self.view.inside[number])
+            return Told(state, number, pass_until=self.view.inside[number], place=self._place(carried.ticket))
         if state is VisitorState.CALLED and self.view.state is not RoomState.CLOSED and not self.view.overrides.final:
             told_s = self._told_s(0, hidden=hidden)
             self.hear(number, told_s, visible=not hidden)
-            return Told(state, number, 0, (0, 0), told_s, claim_by=self.view.turns[number])
+            claim_by, place = self.view.turns[number], self._place(carried.ticket)
+            return Told(state, number, 0, (0, 0), told_s, claim_by=claim_by, place=place)
         return self.waiting(number, state, hidden=hidden)
 
     def waiting(self, number: int, state: VisitorState, *, hidden: bool = False, whole: bool = False) -> Told:
@@ -389,7 +398,21 @@ class RoomService:
         told_s = math.ceil(told_s) if whole else told_s
         self.hear(number, told_s, visible=not hidden)
         state = _STOPPED.get(self.view.state, state)
-        return Told(state, number, ahead, wait_range(self._wait_s(ahead)), told_s)
+        if self.view.undrawn:
+            return Told(state, number, refresh_s=told_s)
+        place = None if self.view.order is None else self.view.order.rank(number)
+        return Told(state, number, ahead, wait_range(self._wait_s(ahead)), told_s, place=place)
+
+    def receipt(self, carried: Carried) -> dict[str, object] | None:
+        """Return what a visitor finds again in a draw's published list; None for who is on no such list."""
+        token, drawn = carried.entry_pass or carried.ticket, self._draw()
+        if token is None or drawn is None or token.generation != drawn.generation:
+            return None
+        index = draw.position(drawn.series, token.number)
+        if index is None:
+            return None
+        ticket = draw.ticket_hash(self.room.name, token.generation, token.number, token.visitor)
+        return {"number": token.number, "position": index + 1, "ticket": ticket.hex()}
 
     def hear(self, number: int, told_s: float, *, visible: bool) -> None:
         """Note that a number asked for itself and was told to come back in ``told_s``."""
@@ -563,6 +586,11 @@ class RoomService:
             # aims at its very second, and a crowd asks no more often than the same crowd does while it is let in.
             opens_s = max(0, self.view.opening.start_ms - self.now_ms()) / 1000
             wait_s = opens_s + (self._pace_wait_s(ahead) or 0.0)
+            if self.view.undrawn:
+                # Anybody may be first. Nobody is kept from hearing of it for longer than ``far``, nor may all of a
+                # large crowd come at once: they ask as if they stood in its middle, within half an hour of the front.
+                middle_s = opens_s + (self._pace_wait_s(self.view.present // 2) or 0.0)
+                wait_s = max(opens_s, min(middle_s, HALF_AN_HOUR_S))
         return interval_s(wait_s, self.room.refresh, hidden=hidden, first=first)
 
     def _share(self) -> None:
@@ -570,7 +598,7 @@ class RoomService:
         view = self.view
         first, last = view.serving + 1, view.issued
         step = max(1, math.ceil((last - first + 1) / (BREAKPOINTS_MAX - 1)))
-        points = [*range(first, last, step), last] if first <= last else []
+        points = [*range(first, last, step), last] if first <= last and not view.undrawn else []
         refresh = self.room.refresh
         status = {
             "room": self.room.name,
@@ -580,7 +608,7 @@ class RoomService:
             "serving": view.serving,
             "issued": view.issued,
             "present": view.present,
-            "ahead": [[number, view.ahead(number)] for number in points],
+            "ahead": [[place, view.ahead_of(place)] for place in points],
             "rate_per_minute": self._rate_per_minute(),
             "refresh": {
                 "near": refresh.near_s,
@@ -592,8 +620,38 @@ class RoomService:
             "stock": view.overrides.stock,
             "message": view.overrides.message,
         }
-        self.shared_status = json.dumps(status, separators=(",", ":")).encode()
-        self.shared_etag = b'"' + hashlib.sha256(self.shared_status).hexdigest()[:16].encode() + b'"'
+        self.shared_status, self.shared_etag = _shared(status)
+        draws = [_published(one, dealt=not view.undrawn) for one in view.draws]
+        self.shared_draws, self.shared_draws_etag = _shared({"room": self.room.name, "draws": draws})
+
+    def _draw(self) -> Draw | None:
+        """Return what is known of the draw of this generation; None when there is none."""
+        return next((one for one in self.view.draws if one.generation == self.view.generation), None)
+
+    def _place(self, token: Ticket | Pass) -> int | None:
+        order = self.view.order
+        return None if order is None or token.generation != self.view.generation else order.rank(token.number)
+
+
+def _shared(said: dict[str, object]) -> tuple[bytes, bytes]:
+    """Return ready bytes that are the same for everybody, and the tag by which a cache knows them."""
+    text = json.dumps(said, separators=(",", ":")).encode()
+    return text, b'"' + hashlib.sha256(text).hexdigest()[:16].encode() + b'"'
+
+
+def _published(one: Draw, *, dealt: bool) -> dict[str, object]:
+    """Return a draw as everybody is told of it. ``dealt``: places are known, of the one whose list is closed."""
+    gathered = "gathering" if not one.seed else "drawn" if dealt else "closed"
+    return {
+        "event": one.event,
+        "state": gathered if one.generation else "committed",
+        "commitment": one.commitment,
+        "generation": one.generation or None,
+        "count": draw.count(one.series),
+        "numbers": one.series,
+        "digest": one.digest or None,
+        "seed": one.seed or None,
+    }
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Room
-    from waitroom.ports import Known, Lead, Noted, Status, Store, Ticked
+    from waitroom.ports import Drawn, Known, Lead, Noted, Status, Store, Ticked
 
 
 class FakeClock:
@@ -284,6 +284,10 @@ class WatchedStore:
         """Hand on."""
         return await self._store.snapshot(room)
 
+    async def drawn(self, room: str) -> Drawn | None:
+        """Hand on."""
+        return await self._store.drawn(room)
+
     async def close(self) -> None:
         """Hand on."""
         await self._store.close()
@@ -434,13 +438,19 @@ class Crowd:
 
     def _judge_order(self, number: int) -> None:
         """Note everybody present whom the holder of ``number`` is let past."""
-        for other in sorted(self._waiting):
-            if other >= number:
+        place = self._place(number)
+        for other in sorted(self._waiting, key=self._place):
+            if self._place(other) >= place:
                 break
             before = self._by_number[other]
             # Two ticks are what it takes for a return to be known everywhere.
             if before.waiting_since_s <= self.now_s - 2 * TICK_S and before.silent_until_s >= self.now_s:
                 self.outcome.overtakings.append((self.now_s, number, other))
+
+    def _place(self, number: int) -> int:
+        """Return the place of a number: drawn, as the views that are no older say, or itself."""
+        order = next((view.order for view in (one.view for one in self.services) if view.order is not None), None)
+        return number if order is None else order.place(number)
 
     def _person(self) -> Person:
         plan, drawn = self.plan, self._chance.random()
@@ -486,7 +496,7 @@ class Crowd:
             self._enter(person, service.joined_pass(joined))
             return
         person.carried = service.ticket(joined)
-        person.aheads.append(joined.ahead)
+        person.aheads += [told.ahead] if told.ahead is not None else []
         self._wait(person, told.refresh_s)
 
     async def _ask(self, person: Person) -> None:
@@ -514,9 +524,8 @@ class Crowd:
             if claimed.called:
                 self._come_back(person, max(claimed.retry_ms / 1000, TICK_S))
                 return
-        assert told.ahead is not None
-        if told.state in (VisitorState.WAITING, VisitorState.PREQUEUE):
-            self.outcome.rising += told.ahead > min(person.aheads)
+        if told.ahead is not None and told.state in (VisitorState.WAITING, VisitorState.PREQUEUE):
+            self.outcome.rising += told.ahead > min(person.aheads, default=told.ahead)
             person.aheads.append(told.ahead)
         self._wait(person, told.refresh_s)
 
@@ -622,7 +631,7 @@ class Crowd:
         self.outcome.most_active = max(self.outcome.most_active, active)
         free = self.room.total_active_users - active - ended - len(view.turns)
         present = [number for number in self._waiting if self._by_number[number].silent_until_s >= self.now_s]
-        head = self._by_number[min(present)] if present else None
+        head = self._by_number[min(present, key=self._place)] if present else None
         # Who has not asked once is waited for, not called; and a return takes two ticks to be known.
         ready = head is not None and head.asked and head.waiting_since_s < self.now_s - 2 * TICK_S
         idle = free > 0 and ready and view.state is not RoomState.PREQUEUE

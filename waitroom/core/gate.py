@@ -188,8 +188,9 @@ def stands(view: Snapshot, number: int, now_ms: int) -> VisitorState:
         return VisitorState.ADMITTED
     if standing == CALLED:
         return VisitorState.CALLED if view.turns[number] >= now_ms else VisitorState.MISSED
-    if standing in (SILENT, RETURNER) and number <= view.serving:
+    passed = view.place(number) <= view.serving
+    if standing in (SILENT, RETURNER) and passed:
         return VisitorState.MISSED
-    if standing == NONE and number <= view.serving:
+    if standing == NONE and passed:
         return VisitorState.MISSED  # a place from before the record was lost: next, in order of its number
     return VisitorState.WAITING

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from heapq import heapify
 from typing import TYPE_CHECKING, Any
 
+from waitroom.core import draw as lots
 from waitroom.core.queueing import (
     BACK,
     CALLED,
@@ -67,7 +68,7 @@ class Repeat:
     number: int
     visitor: str
     joined_ms: int
-    ahead: int
+    ahead: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class Changes:
     slots: list[Slot] = field(default_factory=list)
     freed: list[int] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
+    listed: tuple[int, bytes] | None = None
+    """What a draw's list has more than is kept of it: from which position, and the hashes of the tickets."""
 
 
 @dataclass(slots=True)
@@ -100,6 +103,7 @@ class Kept:
     journal: Iterable[tuple[int, bytes]] = ()
     slots: Iterable[Slot] = ()
     repeats: Iterable[Repeat] = ()
+    tickets: bytes = b""
 
 
 def watch(line: Line) -> None:
@@ -135,6 +139,8 @@ def header(line: Line) -> dict[str, Any]:
         "overrides": asdict(line.overrides),
         "opening": None if line.opening is None else asdict(line.opening),
         "readings": [asdict(reading) for reading in line.readings],
+        "seeds": {event: seed.hex() for event, seed in line.seeds.items()},
+        "draw": None if line.draw is None else line.draw.record() | {"dealt": line.order is not None},
     }
 
 
@@ -164,6 +170,9 @@ def changes(line: Line, slots_kept: AbstractSet[int], chunks: Iterable[int] = ()
             found.freed.append(number)
     found.entries = bytes(entries)
     found.repeats = [_repeat(key, *line._repeats[key]) for key in line.touched_keys if key in line._repeats]
+    if line.draw is not None and line.draw.kept < line.draw.count:
+        kept = max(line.draw.kept, line.draw.lost)
+        found.listed = (kept, bytes(line.draw.tickets[(kept - line.draw.lost) * lots.TICKET_BYTES :]))
     return found
 
 
@@ -172,6 +181,8 @@ def settled(line: Line) -> None:
     line.touched = set()
     line.touched_chunks.clear()
     line.touched_keys.clear()
+    if line.draw is not None:
+        line.draw.kept = line.draw.count
 
 
 def everything(line: Line) -> None:
@@ -179,6 +190,8 @@ def everything(line: Line) -> None:
     line.touched = {*line._turns, *line._inside}
     line.touched_chunks.update(line._chunks)
     line.touched_keys.update(line._repeats)
+    if line.draw is not None:
+        line.draw.kept = 0
 
 
 def has_changed(line: Line) -> bool:
@@ -225,6 +238,10 @@ def restore(room: Room, kept: Kept) -> Line:
     line._asks_by_ms = head["asks_by_ms"]
     line.earlier = [(first, last) for first, last in head["earlier"]]
     line.former = {(generation, number): end_ms for generation, number, end_ms in head["former"]}
+    line.seeds = {event: bytes.fromhex(seed) for event, seed in head.get("seeds", {}).items()}
+    if (drawn := head.get("draw")) is not None:
+        line.draw = lots.JoinList.restore(drawn, kept.tickets)
+        line.order = lots.dealt(line.draw.seed, line.draw.digest, tuple(line.draw.series)) if drawn["dealt"] else None
     _fill(line, kept)
     _derive(line)
     for one in sorted(kept.repeats, key=lambda repeat: repeat.until_ms):  # they are forgotten in this order

@@ -18,6 +18,10 @@ gap between two series costs nothing. A chunk that can matter to nobody any more
 ``ahead`` must never rise for anyone (P10), although people come back. So whoever was left out of the count once, being
 silent, is counted again only for the numbers given out after their return.
 
+Where an event's order is drawn (``core/draw.py``), those who gathered have *places* other than their numbers. Nobody is
+called until all are dealt; then everything in here is by place, and numbers are translated where they come in and go
+out. Whoever joins later has the place of the number.
+
 Both hard caps are judged here, at the call and at the claim (P3): what a caller believes is a tick old. Nothing in this
 file reads a clock: ``now_ms`` is store time, given.
 """
@@ -30,13 +34,15 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
+from waitroom.core import draw as lots
 from waitroom.core.inlet import Admissions
 from waitroom.core.waiting import OFFER_S, SILENCE_S, silence_s
-from waitroom.model import Overrides, Phase, QueueingMethod, RoomState
+from waitroom.model import Draw, Overrides, Phase, QueueingMethod, RoomState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from waitroom.core.draw import JoinList, Order
     from waitroom.core.schedule import Reading
     from waitroom.model import Opening, Room
 
@@ -59,6 +65,9 @@ DUE_STEP_MS = 100
 
 MISSES_MAX = 2
 """After so many offers missed in a row, a place gets none until a person shows up in front of the page."""
+
+_DEALT = bytes.maketrans(bytes((NONE, BACK, RETURNER)), bytes((SILENT, WAITING, WAITING)))
+"""What becomes of a standing when places are dealt: nobody has been called, so nobody was passed over."""
 
 _SILENCED = bytes.maketrans(bytes((NEW, WAITING)), bytes((SILENT, SILENT)))
 
@@ -96,13 +105,13 @@ class Joined:
     """The number given, and how many are before it.
 
     ``end_ms`` above zero means admitted, since ``joined_ms``; the clock has stood still for ``stood_ms`` by now.
-    ``number`` zero means that nobody is taken into line here.
+    ``number`` zero means that nobody is taken into line here. ``ahead`` None: the order is still to be drawn.
     """
 
     number: int
     visitor: str
     joined_ms: int
-    ahead: int = 0
+    ahead: int | None = 0
     end_ms: int = 0
     generation: int = 1
     stood_ms: int = 0
@@ -176,14 +185,22 @@ class Snapshot:
     former: Mapping[tuple[int, int], int] = field(default_factory=dict, repr=False)
     calls: int = 0
     opening: Opening | None = None
+    draws: tuple[Draw, ...] = ()
+    undrawn: bool = False
+    order: Order | None = None
 
     @property
     def closed(self) -> bool:
         """Whether the line has ended, by somebody's word or because its event has."""
         return self.overrides.closed or (self.opening is not None and self.opening.phase is Phase.ENDED)
 
+    def place(self, number: int) -> int:
+        """Return the place of ``number``: itself, unless the order was drawn."""
+        return number if self.order is None else self.order.place(number)
+
     def standing(self, number: int) -> int:
         """Return the standing of ``number``; NONE for one that this view does not know but cannot rule out."""
+        number = self.place(number)
         chunk = self.chunks.get(number >> SHIFT)
         known = chunk[number & MASK] if chunk is not None else NONE
         if known == NONE and (
@@ -199,6 +216,11 @@ class Snapshot:
 
     def ahead(self, number: int) -> int:
         """Return how many visitors will be called before ``number``. For one number this never rises."""
+        return self.ahead_of(self.place(number))
+
+    def ahead_of(self, place: int) -> int:
+        """Return how many visitors will be called before whoever has ``place``."""
+        number = place
         if number <= self.serving:
             return bisect_left(self.returners, number)
         # Numbers given out since this view was made are taken for present: that can only fall. They are not half a
@@ -227,6 +249,14 @@ def _within(number: int, series: Iterable[tuple[int, int]]) -> bool:
     return any(first <= number <= last for first, last in series)
 
 
+def _pieces(series: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Return which chunks hold these numbers, each with the first index in it and the one after the last."""
+    for first, last in series:
+        for chunk_id in range(first >> SHIFT, (last >> SHIFT) + 1):
+            start = chunk_id << SHIFT
+            yield chunk_id, max(0, first - start), min(CHUNK, last - start + 1)
+
+
 class _Chunk:
     """The standings and due times of 4,096 numbers. ``live`` counts those that serving must look at."""
 
@@ -246,6 +276,7 @@ class Line:
     ``rolls_until_ms`` until when nobody is called or passed over, because not everybody had the time to be heard.
     ``former`` are passes of generations before this one that run out by themselves: generation, number, and the end.
     ``opening`` is the event that this generation is of, ``readings`` how the times of the room's events are read.
+    ``seeds`` are of the draws of events to come, ``draw`` is the list of this one's, ``order`` what was drawn.
     """
 
     def __init__(
@@ -263,6 +294,9 @@ class Line:
         self.overrides = overrides or Overrides()
         self.opening = opening
         self.readings: tuple[Reading, ...] = ()
+        self.seeds: dict[str, bytes] = {}
+        self.draw: JoinList | None = None
+        self.order: Order | None = None
         self.room = self.overrides.over(room.during(opening))
         self.generation = generation
         self.base = base
@@ -314,7 +348,7 @@ class Line:
     def hear(self, heard: Iterable[Heard], now_ms: int) -> None:
         """Note who asked for themselves, and by when each must ask again."""
         for one in heard:
-            self._hear(one, now_ms)
+            self._hear(self._place(one.number), one, now_ms)
 
     def call(self, budget: int, now_ms: int) -> list[int]:
         """Open turns for at most ``budget`` visitors: returners first, then on from ``serving``. Return the called.
@@ -326,7 +360,7 @@ class Line:
         if self.room.queue_all or self._ended or self.overrides.sold_out:
             budget = 0
         free = max(0, min(budget, self.free_slots(now_ms), self.admissions.minute_room(now_ms)))
-        called: list[int] = []
+        called: list[int] = []  # by place
         while free and (number := self._next_returner(now_ms)) is not None:
             called.append(number)
             self._open_turn(number, now_ms)
@@ -334,13 +368,17 @@ class Line:
         first = len(called)
         self._walk(free, now_ms, called)
         self._count_calls(called, first, now_ms)
-        return called
+        return [self._number(place) for place in called]
 
     def claim(self, number: int, now_ms: int, silent_until_ms: int) -> Claimed:
         """Trade a called number for a slot; or, for one who missed their call, call and claim at once.
 
         Repeatable: a number that is inside gets the same slot again.
         """
+        claimed = self._claim(self._place(number), now_ms, silent_until_ms)
+        return claimed if self.order is None else replace(claimed, number=number)
+
+    def _claim(self, number: int, now_ms: int, silent_until_ms: int) -> Claimed:
         standing = self._standing(number, now_ms)
         if standing == INSIDE:
             return self._claimed(number)
@@ -349,7 +387,7 @@ class Line:
         if standing == CALLED and self._turns[number] < self.clock_ms(now_ms):
             self._miss(number)
         if standing != CALLED or number not in self._turns:
-            self._hear(Heard(number, silent_until_ms), now_ms)
+            self._hear(number, Heard(number, silent_until_ms), now_ms)
             if self._rests(now_ms) or self._next_returner(now_ms) != number or self.free_slots(now_ms) <= 0:
                 return Claimed(number)
         if self.room.queue_all or not self.admissions.room(now_ms) or self._ended:
@@ -369,6 +407,7 @@ class Line:
         A pass given in standby becomes a whole session with the first request that brings it back. A pass that this
         record does not know, because it was given after the record was copied, is taken in as it states itself.
         """
+        number = self._place(number)
         standing = self._standing(number, now_ms)
         if standing not in (INSIDE, GONE) and end_ms > self.clock_ms(now_ms):
             if standing == NONE:
@@ -385,16 +424,19 @@ class Line:
 
     def extend(self, number: int, by_ms: int, now_ms: int) -> None:
         """Add to a session what the origin says, within ``session_limit``."""
+        number = self._place(number)
         if self._standing(number, now_ms) == INSIDE:
             slot = self._inside[number]
             self._slide(number, slot, slot.end_ms + by_ms)
 
     def held_end_ms(self, number: int, now_ms: int) -> int:
         """Return the end of a slot that is in use; 0 for any other number."""
+        number = self._place(number)
         return self._inside[number].end_ms if self._standing(number, now_ms) == INSIDE else 0
 
     def leave(self, number: int, now_ms: int) -> None:
         """Give up a place or a slot."""
+        number = self._place(number)
         standing = self._standing(number, now_ms)
         if standing == NONE:
             self._adopt(number, now_ms)
@@ -403,11 +445,11 @@ class Line:
 
     def has_turn(self, number: int) -> bool:
         """Whether a turn is open for ``number``."""
-        return number in self._turns
+        return self._place(number) in self._turns
 
     def ends(self) -> dict[int, int]:
         """Return the end of every slot in use."""
-        return {number: slot.end_ms for number, slot in self._inside.items()}
+        return {self._number(place): slot.end_ms for place, slot in self._inside.items()}
 
     def sweep(self, now_ms: int) -> None:
         """Let time pass: turns not taken are missed, slots end, the silent are marked, the forgotten forgotten."""
@@ -518,7 +560,7 @@ class Line:
             counted=counted,
             late=tuple(self._late.values()),
             returners=tuple(sorted(self._returners)),
-            turns=dict(self._turns),
+            turns={self._number(place): end_ms for place, end_ms in self._turns.items()},
             inside=self.ends(),
             present=self.present,
             adopting=self._adopts(now_ms),
@@ -530,7 +572,40 @@ class Line:
             former=dict(self.former),
             calls=self.calls,
             opening=self.opening,
+            draws=self.draws,
+            undrawn=self.draw is not None and self.order is None,
+            order=self.order,
         )
+
+    # -- the draw -------------------------------------------------------------------------------------------------
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """What everybody may know of this event's draw, and of those to come."""
+        this = () if self.draw is None else (self.draw.shown(),)
+        return this + tuple(Draw(event, lots.commitment(seed)) for event, seed in self.seeds.items())
+
+    @property
+    def to_deal(self) -> bool:
+        """Whether the list of the draw is closed, and places are still to be dealt."""
+        return self.draw is not None and self.draw.closed and self.order is None
+
+    def deal(self, order: Order, now_ms: int) -> None:
+        """Give everybody on the list the place that was drawn.
+
+        Who is on the list is known to this record from now on, although a part of it may have been lost.
+        """
+        if order.series:
+            self.serving = min(self.serving, order.series[0][0] - 1)
+        if self.touched is not None:
+            self.touched.update(self._turns, self._inside)
+        self._permute(order, now_ms)
+        self.order = order
+        self._turns = {order.place(number): end_ms for number, end_ms in self._turns.items()}
+        self._inside = {order.place(number): slot for number, slot in self._inside.items()}
+        self._misses = {order.place(number): count for number, count in self._misses.items()}
+        if self.touched is not None:
+            self.touched.update(self._turns, self._inside)
 
     # -- what it knows ------------------------------------------------------------------------------------------
 
@@ -616,8 +691,8 @@ class Line:
 
     @property
     def _gathers(self) -> bool:
-        """Whether the line's event has not started: people take places, and nobody is called."""
-        return self.opening is not None and self.opening.phase is Phase.PREQUEUE
+        """Whether the line's event has not started, or its order is being dealt: people join, and nobody is called."""
+        return self.to_deal or (self.opening is not None and self.opening.phase is Phase.PREQUEUE)
 
     @property
     def _over(self) -> bool:
@@ -648,10 +723,11 @@ class Line:
         if request.idempotency_key is None or request.idempotency_key not in self._repeats:
             return None
         joined = self._repeats[request.idempotency_key][1]
-        if self._standing(joined.number, now_ms) == GONE:
+        place = self._place(joined.number)
+        if self._standing(place, now_ms) == GONE:
             del self._repeats[request.idempotency_key]
             return None
-        slot = self._inside.get(joined.number)
+        slot = self._inside.get(place)
         if slot is None:
             return replace(joined, end_ms=0)
         # Whoever was admitted meanwhile gets the very pass again, which states the time of the admission.
@@ -664,13 +740,16 @@ class Line:
             return Joined(0, request.visitor, now_ms, generation=self.generation)
         self.issued = number = self.issued + 1
         self.joined += 1
+        if self.draw is not None and not self.draw.closed:
+            ticket = lots.ticket_hash(self.room.name, self.generation, number, request.visitor)
+            self.draw.write(number, ticket)
         if standby:
             # Who keeps no cookie holds a slot for a minute, not for a session.
             self.calls += 1
             slot = self._admit(number, now_ms, min(self._claim_within_ms, self._session_ms))
             joined = Joined(number, request.visitor, now_ms, 0, slot.end_ms, self.generation, self.stood_ms)
         else:
-            ahead = self.present
+            ahead = None if self.draw is not None and self.order is None else self.present
             told_ms = request.told_s * (1 + self.room.refresh.jitter) * 1000 + SILENCE_S * 1000
             self._set(number, NEW)
             self._set_due(number, now_ms + int(told_ms))
@@ -681,8 +760,7 @@ class Line:
                 self.touched_keys.add(request.idempotency_key)
         return joined
 
-    def _hear(self, heard: Heard, now_ms: int) -> None:
-        number = heard.number
+    def _hear(self, number: int, heard: Heard, now_ms: int) -> None:
         standing = self._standing(number, now_ms)
         if standing == GONE:
             return
@@ -821,6 +899,48 @@ class Line:
             return GONE
         return standing
 
+    def _place(self, number: int) -> int:
+        return number if self.order is None else self.order.place(number)
+
+    def _number(self, place: int) -> int:
+        return place if self.order is None else self.order.number(place)
+
+    def _permute(self, order: Order, now_ms: int) -> None:
+        """Move what stands at each number on the list to its place, all at once."""
+        standing, due = bytearray(), array("I")
+        for chunk_id, low, high in _pieces(order.series):
+            chunk = self._chunk(chunk_id)
+            standing += chunk.standing[low:high]
+            due.extend(chunk.due[low:high])
+        if standing.count(NONE):
+            # Their tickets are signed: they may come back for as long as any place from before a loss.
+            kept = self._step(now_ms + int(silence_s(self.room.refresh.farthest_s, self.room.refresh) * 1000))
+            due = array("I", (kept if old == NONE else step for old, step in zip(standing, due, strict=True)))
+        for old in (NONE, BACK, RETURNER):
+            self._tally[old] -= standing.count(old)
+            self._tally[_DEALT[old]] += standing.count(old)
+        dealt, dues = lots.permuted(standing.translate(_DEALT), due, order)
+        at = 0
+        for chunk_id, low, high in _pieces(order.series):
+            chunk, size = self._chunks[chunk_id], high - low
+            chunk.standing[low:high], chunk.due[low:high] = dealt[at : at + size], dues[at : at + size]
+            chunk.live = sum(chunk.standing.count(waits) for waits in (NEW, WAITING, BACK))
+            self._frozen.pop(chunk_id, None)
+            self.touched_chunks.add(chunk_id)
+            at += size
+        apart = {number for number in self._returners if lots.position(order.series, number) is None}
+        self._returners, self._in_heap, self._heap = apart, set(apart), sorted(apart)
+        self._unseen_returns = {n for n in self._unseen_returns if lots.position(order.series, n) is None}
+        self._late = {n: since for n, since in self._late.items() if lots.position(order.series, n) is None}
+
+    def _chunk(self, chunk_id: int) -> _Chunk:
+        """Return a chunk, a new one where there is none."""
+        chunk = self._chunks.get(chunk_id)
+        if chunk is None:
+            chunk = self._chunks[chunk_id] = _Chunk()
+            insort(self._chunk_ids, chunk_id)
+        return chunk
+
     def _at(self, number: int) -> int:
         chunk = self._chunks.get(number >> SHIFT)
         return NONE if chunk is None else chunk.standing[number & MASK]
@@ -828,10 +948,7 @@ class Line:
     def _set(self, number: int, standing: int) -> None:
         """Move a number to another standing, and all counts with it."""
         chunk_id = number >> SHIFT
-        chunk = self._chunks.get(chunk_id)
-        if chunk is None:
-            chunk = self._chunks[chunk_id] = _Chunk()
-            insort(self._chunk_ids, chunk_id)
+        chunk = self._chunk(chunk_id)
         old = chunk.standing[number & MASK]
         chunk.standing[number & MASK] = standing
         chunk.live += (NEW <= standing <= BACK) - (NEW <= old <= BACK)

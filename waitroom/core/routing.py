@@ -109,6 +109,7 @@ class OwnKind(StrEnum):
     """What is asked for under ``/.waitroom/``. ``UNKNOWN`` is nothing of ours, and not for the origin either."""
 
     NOW = "now"
+    DRAW = "draw"
     ME = "me"
     JOIN = "join"
     CLAIM = "claim"
@@ -716,7 +717,7 @@ def _cover(
 
 
 _OWN = re.compile(
-    rb"/\.waitroom/(?:([a-z0-9-]{1,40})/(now|me|join|claim|leave)"
+    rb"/\.waitroom/(?:([a-z0-9-]{1,40})/(now|draw|me|join|claim|leave)"
     rb"|health/(live|ready)|assets/([A-Za-z0-9][A-Za-z0-9._-]{0,127}))"
 )
 

@@ -1,32 +1,38 @@
 """The book of all rooms: what every store does, whatever it keeps its record in.
 
-One call is one step. A store adds the rest around it: when a step counts as done, and what survives. Two things are
+One call is one step. A store adds the rest around it: when a step counts as done, and what survives. Three things are
 judged here and nowhere else.
 
 *Whether the counter can be trusted.* A record that is missing although the room has run, or smaller than what a worker
 issued or saw signed, begins a fresh series: no number is given twice, whatever was lost. A record of a smaller
 generation than a signed one adopts that one. What had run is in the note beside the key file (``store/notes.py``).
 
+*What is drawn.* The seed of each event's draw is made when the event is first known, and kept before its commitment is
+shown. At the start the list is closed, in the step that finds that it is late; the places are then dealt in slices,
+between the steps, and all take effect in one.
+
 *What was said over the configuration.* An operator's words, and the origin's, stay until they are cleared.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import secrets
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from waitroom.core import lasting, schedule
+from waitroom.core import draw, lasting, schedule
 from waitroom.core.queueing import MINUTE_MS, Claimed, Line
 from waitroom.model import Overrides, Phase, QueueingMethod
-from waitroom.ports import Status, Ticked
+from waitroom.ports import Drawn, Status, Ticked
 from waitroom.store.notes import RoomNote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
+    from waitroom.core.draw import JoinList, Order
     from waitroom.core.lasting import Kept
     from waitroom.core.queueing import Joined, JoinRequest, Snapshot
-    from waitroom.model import Pass, Room
+    from waitroom.model import Opening, Pass, Room
     from waitroom.ports import Known, Lead, Noted
     from waitroom.store.notes import Notes
 
@@ -52,13 +58,26 @@ MESSAGE_CHARS_MAX = 500
 NOT_BUILT = ("admission", "admission_floor_per_minute")
 
 
+SLICES_A_TICK = 40
+"""How much of a draw one tick deals: 800,000 lots, well within what a worker waits for its tick."""
+
+
+@dataclass(slots=True)
+class _Deal:
+    """A draw that is being dealt; ``order`` is None until it is done."""
+
+    drawn: JoinList
+    work: Generator[None, None, Order]
+    order: Order | None = None
+
+
 class Book:
     """Every room's line. ``kept`` is what an earlier process left, ``trusted`` whether that is surely its last word.
 
     ``at_ms`` is when it was kept; ``assume_ran``: a room without a record or a note is taken for one that has run.
     ``watched``: the lines remember what changes, for a store that keeps it; what is to be noted then waits for
     ``note_kept``, because a note that says more than the record makes a successor doubt the record. ``ahead_ms`` is how
-    far the wall clock is ahead of store time: the times of events are read by it.
+    far the wall clock is ahead of store time: the times of events are read by it. ``chance`` makes the seeds of draws.
     """
 
     def __init__(
@@ -73,7 +92,10 @@ class Book:
         assume_ran: bool = False,
         watched: bool = False,
         ahead_ms: int = 0,
+        chance: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        self._chance = chance
+        self._deals: dict[str, _Deal] = {}
         self._notes = notes
         self._noted: dict[str, RoomNote] = dict(notes.read()) if notes else {}
         self._note_due_ms = 0
@@ -98,6 +120,7 @@ class Book:
             else:
                 line.readings = schedule.read(room.events, line.readings, ahead_ms, reloaded_ms=now_ms)
                 line.configure(room, line.overrides, now_ms)
+            self._commit(room, now_ms)
 
     # -- steps: see ``ports.Store`` --------------------------------------------------------------------------------
 
@@ -138,6 +161,7 @@ class Book:
     def tick(self, room: str, known: Known, noted: Noted, lead: Lead, now_ms: int) -> Ticked:
         """Take in what was noted, let time pass; call, if ``lead`` holds the lead."""
         line = self._meet(room, known, now_ms)
+        self._take_deal(line, now_ms)
         if known.generation == line.generation and noted.generation in (0, line.generation):
             line.hear(noted.heard, now_ms)
             for used in noted.used:
@@ -152,6 +176,34 @@ class Book:
         called = [] if fenced else line.call(lead.budget, now_ms)
         self.note(now_ms)
         return Ticked(called, line.snapshot(now_ms), term)
+
+    def deal(self, room: str) -> bool:
+        """Do a slice of what is left of a draw. Return whether anything is left; it takes effect with the next tick.
+
+        This is no step: nothing of the record changes, and others may come between.
+        """
+        line = self.lines[room]
+        if line.draw is None or not line.to_deal:
+            return False
+        under_way = self._deals.get(room)
+        if under_way is None or under_way.drawn is not line.draw:
+            under_way = self._deals[room] = _Deal(line.draw, line.draw.deal())
+        if under_way.order is None:
+            try:
+                next(under_way.work)
+            except StopIteration as done:
+                under_way.order = done.value
+        return under_way.order is None
+
+    def drawn(self, room: str) -> Drawn | None:
+        """Return a draw as it can be published for everybody to check; None unless its places are dealt."""
+        line = self.lines[room]
+        if line.draw is None or line.order is None:
+            return None
+        found = line.draw
+        return Drawn(
+            room, found.shown(), bytes(found.tickets), found.lost, found.lost_digest.hex(), line.order.ranks.tobytes()
+        )
 
     def snapshot(self, room: str, now_ms: int) -> Snapshot:
         """Return the present view."""
@@ -201,6 +253,7 @@ class Book:
             "rests_s": resting_ms / 1000,
             "event": line.opening.event if line.opening and line.opening.phase is not Phase.DROPPED else None,
             "opens_s": line.opens_ms(now_ms) / 1000 if line.opens_ms(now_ms) else None,
+            "draws": [asdict(one) for one in line.draws],
             "stock": line.overrides.stock,
             "message": line.overrides.message,
             "said": {
@@ -239,9 +292,15 @@ class Book:
     def _write_note(self, now_ms: int) -> None:
         assert self._notes is not None
         for name, line in self.lines.items():
-            if line.issued >= line.base or line.generation > 1 or line.earlier:
-                event = line.opening.event if line.opening else ""
-                self._noted[name] = RoomNote(line.issued, self._rests_until_ms(line, now_ms), line.generation, event)
+            if line.issued >= line.base or line.generation > 1 or line.earlier or line.seeds:
+                self._noted[name] = RoomNote(
+                    line.issued,
+                    self._rests_until_ms(line, now_ms),
+                    line.generation,
+                    line.opening.event if line.opening else "",
+                    line.draw.record() if line.draw else None,
+                    {event: seed.hex() for event, seed in line.seeds.items()},
+                )
         if self._notes.write(self._noted):
             self._note_due_ms = now_ms + NOTE_EVERY_MS
 
@@ -255,6 +314,10 @@ class Book:
         """Return a room's line: the one that was kept, or one that knows that it may have forgotten."""
         kept, noted = self._kept.get(room.name), self._noted.get(room.name)
         line = None if kept is None else lasting.restore(room, kept)
+        if line is None and noted is not None and not noted.ran and not self._assume_ran:
+            line = Line(room, now_ms)
+            line.readings, line.seeds = schedule.read(room.events, (), ahead_ms), _seeds(noted)
+            return line
         readings = schedule.read(room.events, line.readings if line else (), ahead_ms)
         known, trusted = noted.issued if noted else 0, False
         if line is None or (noted and noted.generation > line.generation):
@@ -265,6 +328,9 @@ class Book:
             generation = noted.generation if noted else 1
             line = Line(room, now_ms, generation=generation, overrides=overrides, opening=opening)
             line.readings = readings
+            if noted:
+                line.seeds = _seeds(noted)
+                line.draw = draw.JoinList.restore(noted.draw, None) if noted.draw else None
             if kept is None and noted is None and not self._assume_ran:
                 return line
         else:
@@ -272,6 +338,8 @@ class Book:
             line.leader, line.leads_until_ms = "", 0
             known = known if noted and noted.generation == line.generation else 0
             trusted = self._trusted and known <= line.issued
+            if not trusted and noted and noted.generation == line.generation:
+                _catch_up(line, noted)
         if trusted:
             _resume(line, max(0, now_ms - self._at_ms), now_ms)
         else:
@@ -294,6 +362,20 @@ class Book:
 
     def _on_time(self, room: str, now_ms: int) -> Line:
         """Return the room's line, after its events have come as far as it is late."""
+        line = self._eventful(room, now_ms)
+        opening = line.opening
+        if line.draw is None or line.draw.closed or opening is None or opening.phase in (Phase.PREQUEUE, Phase.ENDED):
+            return line
+        # Also where the event was taken out of the file: who was promised a draw is not called in another order.
+        line.draw.closed = True
+        shown = line.draw.shown()
+        did = f"the list of the draw is closed: {line.draw.count} on it, digest {shown.digest}, seed {shown.seed}"
+        self._log(room, "waitroom", did, now_ms)
+        self.note(now_ms, at_once=True)
+        return line
+
+    def _eventful(self, room: str, now_ms: int) -> Line:
+        """Return the room's line, after the times of its events have had their effect."""
         line = self.lines[room]
         before = line.opening
         opening = schedule.step(line.configured.events, line.readings, before, now_ms)
@@ -305,6 +387,7 @@ class Book:
             line.overrides = replace(line.overrides, closed=False, final=False, stock=None, stock_version=0)
             self._reset(room, now_ms, keep_inside=True)
             line = self.lines[room]
+            self._begin_list(line, opening, now_ms)
         if before is None or (before.event, before.begun_ms, before.phase) != (
             opening.event,
             opening.begun_ms,
@@ -319,8 +402,49 @@ class Book:
     def _next(line: Line, generation: int, now_ms: int) -> Line:
         """Return a line of another generation, under the same settings, words and event."""
         found = Line(line.configured, now_ms, generation=generation, overrides=line.overrides, opening=line.opening)
-        found.readings = line.readings
+        found.readings, found.seeds = line.readings, line.seeds
+        if line.draw is not None and not line.draw.closed:  # what was committed to holds for who gathers anew
+            found.draw = draw.JoinList.begin(line.room.name, line.draw.event, generation, line.draw.seed)
         return found
+
+    def _begin_list(self, line: Line, opening: Opening, now_ms: int) -> None:
+        """Begin the list of an event's draw, if its order is to be drawn and people gather for it."""
+        event = next(event for event in line.configured.events if event.name == opening.event)
+        seed = line.seeds.pop(event.name, None)
+        line.draw = None
+        if event.shuffle_at_event_start and opening.phase is Phase.PREQUEUE:
+            seed = seed or self._chance(draw.SEED_BYTES)
+            line.draw = draw.JoinList.begin(line.room.name, event.name, line.generation, seed)
+            self.note(now_ms, at_once=True)
+
+    def _commit(self, room: Room, now_ms: int) -> None:
+        """Have a seed for the draw of every event to come, and for no other; an event that runs has its own."""
+        line = self.lines[room.name]
+        ahead_ms = {one.event: one.ahead_ms for one in line.readings}
+        runs = line.opening.event if line.opening and line.opening.phase in (Phase.PREQUEUE, Phase.OPEN) else ""
+        seeds = {
+            event.name: line.seeds.get(event.name) or self._chance(draw.SEED_BYTES)
+            for event in room.events
+            if event.shuffle_at_event_start and event.name != runs and event.begin_ms - ahead_ms[event.name] > now_ms
+        }
+        if seeds == line.seeds:
+            return
+        for event, seed in seeds.items():
+            if event not in line.seeds:
+                did = f"event {event} will be drawn: commitment {draw.commitment(seed)}"
+                self._log(room.name, "waitroom", did, now_ms)
+        line.seeds = seeds
+        self.note(now_ms, at_once=True)
+
+    def _take_deal(self, line: Line, now_ms: int) -> None:
+        """Let the places of a draw take effect, once all are dealt."""
+        under_way = self._deals.get(line.room.name)
+        if under_way is None or under_way.order is None:
+            return
+        del self._deals[line.room.name]
+        if under_way.drawn is line.draw:
+            line.deal(under_way.order, now_ms)
+            self._log(line.room.name, "waitroom", f"{under_way.drawn.count} places are dealt", now_ms)
 
     def _reset(self, room: str, now_ms: int, *, keep_inside: bool) -> None:
         """End the line and the passes, and begin a generation; what was admitted in the last minute still counts."""
@@ -375,6 +499,7 @@ class Book:
             noted is None
             or noted.issued < line.base <= line.issued
             or noted.generation < line.generation
+            or (line.draw is not None and line.draw.record() != noted.draw)
             or any(end_ms > noted.rests_until_ms for end_ms in ends_ms)
         ):
             self.note(now_ms, at_once=True)
@@ -396,6 +521,20 @@ class Book:
             longest_ms = max(int(line.room.session_duration_s * 1000), MINUTE_MS)
             until_ms = max(until_ms, line.passes_end_ms, now_ms + NOTE_EVERY_MS + longest_ms)
         return until_ms
+
+
+def _seeds(noted: RoomNote) -> dict[str, bytes]:
+    return {event: bytes.fromhex(seed) for event, seed in noted.seeds.items()}
+
+
+def _catch_up(line: Line, noted: RoomNote) -> None:
+    """Let the draw of a record that is an older copy be as far as the note knows that it was."""
+    line.seeds = _seeds(noted)
+    if noted.draw is None or line.order is not None:
+        return
+    later = draw.JoinList.restore(noted.draw, None)
+    if line.draw is None or (later.closed, later.count) > (line.draw.closed, line.draw.count):
+        line.draw = later
 
 
 def _resume(line: Line, still_ms: int, now_ms: int) -> None:

@@ -22,7 +22,7 @@ from waitroom.ports import Noted, Ticked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-VERSION = 3
+VERSION = 4
 """Of everything here; it changes with every class that travels."""
 
 LENGTH = struct.Struct("!I")
@@ -60,20 +60,22 @@ def unpack_noted(noted: Noted) -> Noted:
 
 
 def pack_view(view: Snapshot, before: Snapshot | None) -> tuple[Any, ...]:
-    """Return a view as what is new in it. A chunk that did not change is the very object it was."""
+    """Return a view as what is new in it. A chunk that did not change is the very object it was, and so is an order."""
     old: Mapping[int, bytes] = {} if before is None else before.chunks
     changed = {chunk_id: chunk for chunk_id, chunk in view.chunks.items() if old.get(chunk_id) is not chunk}
     dropped = [chunk_id for chunk_id in old if chunk_id not in view.chunks]
-    return (before is not None, changed, dropped, replace(view, chunks={}))
+    same = before is not None and view.order is before.order
+    return (before is not None, changed, dropped, same, replace(view, chunks={}, order=None if same else view.order))
 
 
 def unpack_view(packed: tuple[Any, ...], before: Snapshot | None) -> Snapshot:
     """Return the view, from the one before it and what is new."""
-    continued, changed, dropped, view = packed
+    continued, changed, dropped, same, view = packed
+    order = before.order if same and before is not None else view.order
     chunks: dict[int, bytes] = dict(before.chunks) if continued and before is not None else {}
     for chunk_id in dropped:
         chunks.pop(chunk_id, None)
-    found: Snapshot = replace(view, chunks=chunks | changed)
+    found: Snapshot = replace(view, chunks=chunks | changed, order=order)
     return found
 
 

@@ -12,9 +12,10 @@ old tickets are called in order, before newcomers (P5).
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from waitroom.store.book import Book
+from waitroom.store.book import SLICES_A_TICK, Book
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from waitroom.clock import Clock
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Pass, Room
-    from waitroom.ports import Known, Lead, Noted, Status, Ticked
+    from waitroom.ports import Drawn, Known, Lead, Noted, Status, Ticked
     from waitroom.store.notes import Notes
 
 
@@ -67,7 +68,11 @@ class MemoryStore:
         return self._book.look_up(room, known, passes, self.now_ms())
 
     async def tick(self, room: str, known: Known, noted: Noted, lead: Lead) -> Ticked:
-        """Take in what was noted, let time pass, call."""
+        """Take in what was noted, let time pass, call. What is left of a draw is dealt first, others in between."""
+        for _ in range(SLICES_A_TICK):
+            if not self._book.deal(room):
+                break
+            await asyncio.sleep(0)
         return self._book.tick(room, known, noted, lead, self.now_ms())
 
     async def snapshot(self, room: str) -> Snapshot:
@@ -82,6 +87,10 @@ class MemoryStore:
     async def status(self, room: str) -> Status:
         """Return a room as an operator sees it."""
         return self._book.status(room, self.now_ms())
+
+    async def drawn(self, room: str) -> Drawn | None:
+        """Return the draw of a room's event, once its places are dealt."""
+        return self._book.drawn(room)
 
     async def close(self) -> None:
         """Write the note a last time."""

@@ -3,15 +3,20 @@
 A counter that may have come back smaller is left behind, not repaired. For that one must know that it ever ran, also
 when its record is gone; so the names stand in a file of their own, next to the keys that make old tickets valid. An
 unreadable note is an error at start: to take it for empty would give numbers twice.
+
+Of a draw it says enough to draw the same order again: the seed, secret until the start, and the digest of the list. So
+the file is for its owner only.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from waitroom.core.draw import JoinList
 from waitroom.errors import StartError
 
 if TYPE_CHECKING:
@@ -25,13 +30,21 @@ logger = logging.getLogger("waitroom.store")
 class RoomNote:
     """The last number known to be given out, and until when a successor lets nobody in (ms of store time).
 
-    ``event`` is the name of the event that the generation is of; empty: of none.
+    ``event`` is the name of the event that the generation is of; empty: of none. ``draw`` is the record of its draw,
+    ``seeds`` are those of events to come, in hexadecimal.
     """
 
     issued: int
     rests_until_ms: int
     generation: int = 1
     event: str = ""
+    draw: Mapping[str, Any] | None = field(default=None, repr=False)
+    seeds: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def ran(self) -> bool:
+        """Whether the room had given out a number, and not only been told of an event."""
+        return self.issued > 0 or self.generation > 1
 
 
 class Notes:
@@ -54,6 +67,8 @@ class Notes:
                     int(note["rests_until_ms"]),
                     int(note.get("generation", 1)),
                     str(note.get("event", "")),
+                    _draw(note.get("draw")),
+                    {str(event): bytes.fromhex(seed).hex() for event, seed in note.get("seeds", {}).items()},
                 )
                 for room, note in stated.items()
             }
@@ -71,10 +86,24 @@ class Notes:
             return False
         beside = self._path.with_name(self._path.name + ".new")
         try:
-            beside.write_text(json.dumps({room: asdict(note) for room, note in notes.items()}))
+            text = json.dumps({room: asdict(note) for room, note in notes.items()})
+            with open(beside, "w", opener=_for_owner) as file:
+                file.write(text)
             beside.replace(self._path)
         except OSError as error:
             logger.error("cannot note which rooms have run: %s", error, extra={"reason": "notes-unwritable"})  # noqa: TRY400 - the error is the message
         else:
             self._written = dict(notes)
         return True
+
+
+def _draw(stated: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a draw's record, read through so that a broken one is found here."""
+    return None if stated is None else JoinList.restore(stated, None).record()
+
+
+def _for_owner(path: str, flags: int) -> int:
+    """Open a file that only its owner may read; one left behind by an earlier version may not be."""
+    made = os.open(path, flags, 0o600)
+    os.fchmod(made, 0o600)
+    return made

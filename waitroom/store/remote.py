@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from waitroom.core.queueing import Snapshot
     from waitroom.model import Pass
-    from waitroom.ports import Known, Lead, Noted, Status, Ticked
+    from waitroom.ports import Drawn, Known, Lead, Noted, Status, Ticked
 
 PATIENCE_S = 2.0
 """How long an operation waits for the record. Longer, and a page that says so helps a visitor more."""
@@ -91,6 +91,11 @@ class RemoteStore:
         """Return a room as an operator sees it."""
         status: Status = await self._do("status", room)
         return status
+
+    async def drawn(self, room: str) -> Drawn | None:
+        """Return the draw of a room's event, once its places are dealt."""
+        drawn: Drawn | None = await self._do("drawn", room)
+        return drawn
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -147,6 +147,8 @@ class _Talk:
                 return await store.operate(room, *arguments)
             case "status":
                 return await store.status(room)
+            case "drawn":
+                return await store.drawn(room)
             case _:
                 raise ValueError(f"{name} is no operation")
 

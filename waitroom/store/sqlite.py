@@ -26,7 +26,7 @@ from waitroom.core.lasting import ENTRY
 from waitroom.core.queueing import SHIFT
 from waitroom.crashing import reach
 from waitroom.errors import StartError, StoreAway
-from waitroom.store.book import Book
+from waitroom.store.book import SLICES_A_TICK, Book
 from waitroom.store.sqlitefile import RecordFile, RecordLost, Seal
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from waitroom.clock import Clock
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Pass, Room
-    from waitroom.ports import Known, Lead, Noted, Status, Ticked
+    from waitroom.ports import Drawn, Known, Lead, Noted, Status, Ticked
     from waitroom.store.notes import Notes
 
 logger = logging.getLogger("waitroom.store")
@@ -83,7 +83,8 @@ class SqliteStore:
                 raise
             self._file.reject(f"it makes no sense ({error})")
             self._book = self._open_book(rooms, now_ms, notes, assume_ran=assume_ran)
-        self._book.logs.update(self._file.logs)
+        for name, log in self._file.logs.items():
+            self._book.logs[name] = [*log, *self._book.logs.get(name, ())]
         self._file.kept = {}
         self._thread = ThreadPoolExecutor(1, "waitroom-record")
         self._waiting: list[tuple[Callable[[int], Any], str, str | None, asyncio.Future[Any]]] = []
@@ -103,6 +104,7 @@ class SqliteStore:
             # What is restored is written whole once: restoring may have changed it, and the journal ends.
             self._take_for_new(self._book.lines)
             self._write(self._collect(now_ms, set(self._book.lines)))
+            self._book.note_kept(now_ms)
         except (StoreAway, sqlite3.Error) as error:
             raise StartError(f"{path}: the record cannot be written: {error}") from error
 
@@ -141,6 +143,10 @@ class SqliteStore:
                 reach("renew")
             return ticked
 
+        for _ in range(SLICES_A_TICK):  # what is left of a draw, with others in between
+            if not self._book.deal(room):
+                break
+            await asyncio.sleep(0)
         ticked = await self._do("", room, step)
         if ticked.called:
             reach("call-kept")
@@ -164,6 +170,10 @@ class SqliteStore:
     async def status(self, room: str) -> Status:
         """Return a room as an operator sees it; also while nothing can be written."""
         return self._book.status(room, self.now_ms())
+
+    async def drawn(self, room: str) -> Drawn | None:
+        """Return the draw of a room's event, once its places are dealt."""
+        return self._book.drawn(room)
 
     async def close(self) -> None:
         """Finish what is under way, and let go of the file."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("waitroom.store")
 
-FORMAT = 1
+FORMAT = 2
 """The version of what is written; a file with a newer one is refused, because it may mean something else."""
 
 APPLICATION_ID = 0x57414954
@@ -46,7 +46,8 @@ LOCK_AGAIN_S = 0.05
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs", "afs", "lustre")
 """File systems whose locks and flushes cannot be relied on."""
 
-SCHEMA = """
+LISTS = "CREATE TABLE lists (room TEXT, position INTEGER, tickets BLOB, PRIMARY KEY (room, position)) WITHOUT ROWID"
+SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE rooms (room TEXT PRIMARY KEY, header TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE chunks (room TEXT, chunk INTEGER, stamp INTEGER, standing BLOB, due BLOB, misses TEXT,
@@ -56,9 +57,10 @@ CREATE TABLE slots (room TEXT, number INTEGER, admitted_ms INTEGER, end_ms INTEG
     PRIMARY KEY (room, number)) WITHOUT ROWID;
 CREATE TABLE repeats (room TEXT, key TEXT, until_ms INTEGER, number INTEGER, visitor TEXT, joined_ms INTEGER,
     ahead INTEGER, PRIMARY KEY (room, key)) WITHOUT ROWID;
+{LISTS};
 CREATE TABLE logs (room TEXT PRIMARY KEY, log TEXT NOT NULL) WITHOUT ROWID;
 """
-TABLES = ("rooms", "chunks", "journal", "slots", "repeats")
+TABLES = ("rooms", "chunks", "journal", "slots", "repeats", "lists")
 
 
 class Seal:
@@ -144,6 +146,7 @@ class RecordFile:
         self._db: sqlite3.Connection | None = None
         self._inodes: tuple[int, ...] = ()
         self._bytes = 0
+        self._older = False
 
     def now_ms(self) -> int:
         """Return store time: the machine's time since its boot, and what the file says was before."""
@@ -293,7 +296,10 @@ class RecordFile:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN IMMEDIATE")  # makes the files there are, and shows that they can be written
-            db.execute("ROLLBACK")
+            if self._older:  # the first format had no draws
+                db.execute(LISTS)
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+            db.execute("COMMIT")
         except BaseException:
             db.close()
             raise
@@ -317,6 +323,7 @@ class RecordFile:
         if tables and not version:
             raise StartError(f"{self.path}: is a database of something else; name another file in `store`")
         self.fresh = not tables
+        self._older = 0 < version < FORMAT
         if not self.fresh:
             [[verdict]] = db.execute("PRAGMA quick_check(1)")
             if verdict != "ok":
@@ -362,6 +369,7 @@ class RecordFile:
             rows("stamp, entries", "journal", "ORDER BY stamp"),
             [Slot(*row) for row in rows("number, admitted_ms, end_ms, stood_ms", "slots")],
             [Repeat(*row) for row in rows("key, until_ms, number, visitor, joined_ms, ahead", "repeats")],
+            b"".join(tickets for (tickets,) in rows("tickets", "lists", "ORDER BY position")),
         )
 
     @staticmethod
@@ -384,6 +392,8 @@ class RecordFile:
         db.executemany("INSERT OR REPLACE INTO slots VALUES (?, ?, ?, ?, ?)", slots)
         repeats = [(room, *asdict(one).values()) for one in found.repeats]
         db.executemany("INSERT OR REPLACE INTO repeats VALUES (?, ?, ?, ?, ?, ?, ?)", repeats)
+        if found.listed is not None:
+            db.execute("INSERT OR REPLACE INTO lists VALUES (?, ?, ?)", (room, *found.listed))
 
     def _write_meta(self, db: sqlite3.Connection, at_ms: int) -> None:
         values = {

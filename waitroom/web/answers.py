@@ -99,6 +99,7 @@ def told_json(
         "room": service.room.name,
         "state": told.state,
         "number": told.number,
+        "place": told.place,
         "ahead": told.ahead,
         "wait_s": told.wait_s,
         "refresh_s": _plain(told.refresh_s),
@@ -115,16 +116,25 @@ def told_json(
 
 def shared_status(service: RoomService, etag: bytes | None) -> Reply:
     """Return what is the same for everybody, or 304 to who has it."""
+    return _shared(service, service.shared_status, service.shared_etag, etag)
+
+
+def shared_draws(service: RoomService, etag: bytes | None) -> Reply:
+    """Return what everybody may know of the draws, or 304 to who has it."""
+    return _shared(service, service.shared_draws, service.shared_draws_etag, etag)
+
+
+def _shared(service: RoomService, body: bytes, tag: bytes, etag: bytes | None) -> Reply:
     headers = [
         (b"Cache-Control", b"public, max-age=1"),
-        (b"ETag", service.shared_etag),
+        (b"ETag", tag),
         (b"Access-Control-Allow-Origin", b"*"),
         _state(service.view.state),
     ]
     # Compared weakly: a proxy that compresses on the way marks the tag so.
-    if etag is not None and service.shared_etag in (part.strip().removeprefix(b"W/") for part in etag.split(b",")):
+    if etag is not None and tag in (part.strip().removeprefix(b"W/") for part in etag.split(b",")):
         return Reply(304, headers)
-    return Reply(200, [_JSON, *headers, _PLAIN, _NO_INDEX], service.shared_status)
+    return Reply(200, [_JSON, *headers, _PLAIN, _NO_INDEX], body)
 
 
 class Answers:
@@ -158,6 +168,8 @@ class Answers:
                 form_note=form,
                 jitter=room.refresh.jitter,
                 opens_s=service.opens_s() if told.state is VisitorState.PREQUEUE else None,
+                place=told.place,
+                undrawn=service.view.undrawn,
             )
         )
         headers = [*self._headers(told.state), _retry(refresh_s), *cookies]

@@ -415,6 +415,8 @@ class Desk:
             return answers.text(404, "There is no such room.")
         if own.kind is OwnKind.NOW:
             return answers.shared_status(service, request.fields.get(b"if-none-match"))
+        if own.kind is OwnKind.DRAW:
+            return answers.shared_draws(service, request.fields.get(b"if-none-match"))
         visit = self._visit(request, service)
         if own.kind is OwnKind.ME:
             return self._me(visit, hidden=own.hidden)
@@ -442,7 +444,7 @@ class Desk:
         cookies = [] if renewed is None else [answers.pass_cookie(service, renewed, https=visit.https)]
         if entry_pass is None and visit.carried.resign and told.state is not VisitorState.NONE:
             cookies += self._resigned(visit)
-        return answers.told_json(service, told, {}, cookies)
+        return answers.told_json(service, told, {"receipt": service.receipt(visit.carried)}, cookies)
 
     def _api_join(self, visit: Visit) -> Reply | Awaitable[Reply]:
         """Join as an app does; whoever holds a place or a pass already is told about it and gets no other."""

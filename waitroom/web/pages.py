@@ -55,6 +55,7 @@ _INPUT = '<input type="hidden" name="{}" value="{}">'
 
 _MARKS = (
     "number",
+    "place",
     "ahead",
     "low",
     "high",
@@ -96,7 +97,7 @@ class WaitingView:
     again after ``refresh_s`` and up to ``jitter`` of it more. ``page_url`` is the path and query to go to at the turn,
     ``me_url`` the path to ask, ``leave_url`` the path a form is posted to (None: no such button). ``claim_by`` is in
     milliseconds of store time. ``form_note`` says that the visitor's form was not sent. ``opens_s`` is in how many
-    seconds the line opens, while people gather.
+    seconds the line opens, while people gather. ``place`` is the drawn one; ``undrawn``: it is still to be drawn.
     """
 
     room: str
@@ -113,6 +114,8 @@ class WaitingView:
     form_note: bool = False
     jitter: float = Refresh().jitter
     opens_s: int | None = None
+    place: int | None = None
+    undrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,8 @@ class _Face(NamedTuple):
     jitter: float = Refresh().jitter
     me_url: str = ""
     leave_url: str | None = None
+    drawn: bool = False
+    undrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +271,12 @@ class Pages:
             jitter=view.jitter,
             me_url=view.me_url,
             leave_url=view.leave_url,
+            drawn=view.place is not None,
+            undrawn=view.undrawn,
         )
         values = {
             "number": f"{view.number:,}",
+            "place": "" if view.place is None else f"{view.place:,}",
             "ahead": "" if view.ahead is None else f"{view.ahead:,}",
             "low": low,
             "high": high,
