@@ -18,6 +18,7 @@ class Ledger:
         self.journal = []
         self.slots = {}
         self.repeats = {}
+        self.lists = {}
 
     def keep(self, line, *, merged=False):
         """Commit what has changed; ``merged`` writes every chunk that the journal speaks of whole, and ends it."""
@@ -37,10 +38,14 @@ class Ledger:
             del self.slots[number]
         self.slots.update({slot.number: slot for slot in found.slots})
         self.repeats.update({one.key: one for one in found.repeats})
+        if found.listed is not None:
+            position, tickets = found.listed
+            self.lists[position] = tickets
         lasting.settled(line)
 
     def restored(self, room):
         """Return the line that a start makes of it. Rows come by their keys, not in the order they were written in."""
         repeats = [self.repeats[key] for key in sorted(self.repeats)]
-        kept = lasting.Kept(json.loads(self.header), self.chunks, self.journal, self.slots.values(), repeats)
+        tickets = b"".join(self.lists[position] for position in sorted(self.lists))
+        kept = lasting.Kept(json.loads(self.header), self.chunks, self.journal, self.slots.values(), repeats, tickets)
         return lasting.restore(room, kept)

@@ -163,6 +163,7 @@ rooms:
     events:
       - name: noon
         prequeue_start_time: 2026-12-01T11:30:00+09:00
+        shuffle_at_event_start: true
         start_time: 2026-12-01 03:00Z
         end_time: 2026-12-01T04:00:00.250Z
         total_active_users: 7
@@ -234,6 +235,7 @@ rooms:
                         start_time_ms=1_796_094_000_000,
                         end_time_ms=1_796_097_600_250,
                         prequeue_start_time_ms=1_796_092_200_000,
+                        shuffle_at_event_start=True,
                         total_active_users=7,
                         new_users_per_minute=8,
                         session_duration_s=9.0,
@@ -362,13 +364,6 @@ def test_a_mistake_names_its_file(write):
         ("checkout: [{path: /x}]", "4: rooms[0].checkout: `checkout` is not built yet; remove it"),
         ("shared_polls: true", "4: rooms[0].shared_polls: `shared_polls` is not built yet; remove it"),
         ("priority: {share: 0.2}", "4: rooms[0].priority: `priority` is not built yet; remove it"),
-        (
-            (
-                "events: [{name: x, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z, "
-                "shuffle_at_event_start: true}]"
-            ),
-            "4: rooms[0].events[0].shuffle_at_event_start: `shuffle_at_event_start` is not built yet; remove it",
-        ),
         ("cookie: {domain: x.example}", "4: rooms[0].cookie.domain: `domain` is not built yet; remove it"),
         ("admission: measured", "4: rooms[0].admission: `measured` is not built yet; write fixed"),
         (
@@ -994,6 +989,11 @@ def test_a_short_secret_beside_an_address_is_enough(room):
             ),
             "[0].prequeue_start_time",
             "is not less than a day before `start_time`; write a later time",
+        ),
+        (
+            ("{name: a, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z, shuffle_at_event_start: true}"),
+            "[0].shuffle_at_event_start",
+            "there is nobody to draw among without a `prequeue_start_time`; write one, or remove this",
         ),
         (
             "{name: A b, start_time: 2026-12-01T12:00Z, end_time: 2026-12-01T13:00Z}",

@@ -580,6 +580,9 @@ class RoomService:
         return most if self._free > 0 else round(min(most, self._pace.per_s * 60), 1)
 
     def _told_s(self, ahead: int, *, hidden: bool = False, first: bool = False) -> float:
+        if first and self.view.undrawn:
+            # Whoever is drawn first and was never heard is waited for: so everybody is to be heard soon after joining.
+            return interval_s(0.0, self.room.refresh)
         wait_s = self._wait_s(ahead)
         if self.view.state is RoomState.PREQUEUE and self.view.opening is not None:
             # As in any line: by how long it may still take. So those in front hear of the start within seconds, nobody

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from waitroom.core.draw import Order
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Room
     from waitroom.ports import Drawn, Known, Lead, Noted, Status, Store, Ticked
@@ -95,6 +96,9 @@ class Fault(StrEnum):
     CLOCK = "clock"
     """The wall clock is set forwards or back by two hours."""
 
+
+SEEDS_SEED = 12
+"""A crowd whose order is drawn is played the same each time: the seeds of its draws are no secret."""
 
 AWAY_S = 5.0
 ASLEEP_S = 30.0
@@ -211,7 +215,8 @@ class OpenedMemory(_OpenedHere):
     """``memory:`` on the note in ``folder``; without a folder it forgets everything."""
 
     def __init__(self, room: Room, clock: FakeClock, folder: Path | None) -> None:
-        self.store = MemoryStore([room], clock, None if folder is None else Notes(folder / "notes"))
+        notes = None if folder is None else Notes(folder / "notes")
+        self.store = MemoryStore([room], clock, notes, chance=random.Random(SEEDS_SEED).randbytes)
 
     def crash(self) -> None:
         """Leave the note as it is."""
@@ -222,7 +227,9 @@ class OpenedSqlite(_OpenedHere):
 
     def __init__(self, room: Room, clock: FakeClock, folder: Path | None) -> None:
         assert folder is not None
-        self.store = SqliteStore([room], clock, folder / "record.db", Notes(folder / "notes"), folder / "seal")
+        notes, seal = Notes(folder / "notes"), folder / "seal"
+        chance = random.Random(SEEDS_SEED).randbytes
+        self.store = SqliteStore([room], clock, folder / "record.db", notes, seal, chance=chance)
 
     def crash(self) -> None:
         """Let go of the file, as the system does when a process ends."""
@@ -237,6 +244,7 @@ class WatchedStore:
         self, opened: Opened, on_operation: Callable[[], None], on_called: Callable[[Sequence[int]], None]
     ) -> None:
         self.opened: Opened | None = opened
+        self.order: Order | None = None
         self._on_operation = on_operation
         self._on_called = on_called
 
@@ -269,6 +277,7 @@ class WatchedStore:
     async def tick(self, room: str, known: Known, noted: Noted, lead: Lead) -> Ticked:
         """Hand on, and tell who was called. A tick is the room's, not a visitor's, and is not counted."""
         ticked = await self._store.tick(room, known, noted, lead)
+        self.order = ticked.snapshot.order or self.order
         self._on_called(ticked.called)
         return ticked
 
@@ -448,8 +457,8 @@ class Crowd:
                 self.outcome.overtakings.append((self.now_s, number, other))
 
     def _place(self, number: int) -> int:
-        """Return the place of a number: drawn, as the views that are no older say, or itself."""
-        order = next((view.order for view in (one.view for one in self.services) if view.order is not None), None)
+        """Return the place of a number: drawn, as workers have been told by now, or itself."""
+        order = self._watched.order
         return number if order is None else order.place(number)
 
     def _person(self) -> Person:

@@ -69,7 +69,6 @@ NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "outage_reserve"): "60s",
     ("rooms", "*", "languages"): ["ko", "en"],
     ("rooms", "*", "templates"): None,
-    ("rooms", "*", "events", "*", "shuffle_at_event_start"): False,
     ("rooms", "*", "priority"): None,
     ("rooms", "*", "one_ticket_per"): "cookie",
     ("rooms", "*", "cookie", "domain"): None,
@@ -195,6 +194,13 @@ def _hard_to_guess(value: SecretHeader, info: ValidationInfo) -> SecretHeader:
             f"has a value of {len(value.value)} characters, which anybody could guess; "
             f"write {SECRET_CHARS_MIN} or more by chance, or an `ip` beside it"
         )
+    return value
+
+
+def _gathered(value: bool, info: ValidationInfo) -> bool:
+    """Let an order be drawn only where people gather before the start."""
+    if value and info.data.get("prequeue_start_time", value) is None:
+        raise ValueError("there is nobody to draw among without a `prequeue_start_time`; write one, or remove this")
     return value
 
 
@@ -354,6 +360,9 @@ class EventShape(Shape):
     )
     prequeue_start_time: Annotated[_Instant, _before("start_time")] | None = _key(
         None, "From when on people may gather and get places, before `start_time`; null: nobody gathers."
+    )
+    shuffle_at_event_start: Annotated[bool, AfterValidator(_gathered)] = _switch(
+        "true: at the start the order of those who gathered is drawn, and anyone can check how."
     )
     total_active_users: _People | None = _key(None, "As the room's, while the event runs; null: the room's own.")
     new_users_per_minute: _People | None = _key(None, "As the room's, while the event runs; null: the room's own.")

@@ -165,7 +165,7 @@ class JoinList:
     tickets: bytearray = field(default_factory=bytearray, repr=False)
     lost: int = 0
     lost_digest: bytes = b""
-    kept: int = 0
+    kept: int = field(default=0, compare=False)
 
     @classmethod
     def begin(cls, room: str, event: str, generation: int, seed: bytes) -> JoinList:
@@ -185,10 +185,6 @@ class JoinList:
             self.series.append((number, number))
         self.digest = written(self.digest, number, ticket)
         self.tickets += ticket
-
-    def deal(self) -> Generator[None, None, Order]:
-        """Draw; see ``deal``."""
-        return deal(self.seed, self.digest, tuple(self.series))
 
     def shown(self) -> Draw:
         """Return what everybody may know of it."""

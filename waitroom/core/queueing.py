@@ -595,8 +595,7 @@ class Line:
 
         Who is on the list is known to this record from now on, although a part of it may have been lost.
         """
-        if order.series:
-            self.serving = min(self.serving, order.series[0][0] - 1)
+        self.serving = min([self.serving, *(first - 1 for first, _ in order.series)])
         if self.touched is not None:
             self.touched.update(self._turns, self._inside)
         self._permute(order, now_ms)

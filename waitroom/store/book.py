@@ -187,7 +187,9 @@ class Book:
             return False
         under_way = self._deals.get(room)
         if under_way is None or under_way.drawn is not line.draw:
-            under_way = self._deals[room] = _Deal(line.draw, line.draw.deal())
+            found = line.draw
+            work = draw.deal(found.seed, found.digest, tuple(found.series))
+            under_way = self._deals[room] = _Deal(found, work)
         if under_way.order is None:
             try:
                 next(under_way.work)

@@ -13,12 +13,13 @@ old tickets are called in order, before newcomers (P5).
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from waitroom.store.book import SLICES_A_TICK, Book
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from waitroom.clock import Clock
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
@@ -30,17 +31,23 @@ if TYPE_CHECKING:
 class MemoryStore:
     """Every room's line, in this process. ``notes`` None forgets everything with the process.
 
-    ``assume_ran``: without a note, a room is taken for one that has run before.
+    ``assume_ran``: without a note, a room is taken for one that has run before. ``chance`` makes the seeds of draws.
     """
 
     def __init__(
-        self, rooms: Sequence[Room], clock: Clock, notes: Notes | None = None, *, assume_ran: bool = False
+        self,
+        rooms: Sequence[Room],
+        clock: Clock,
+        notes: Notes | None = None,
+        *,
+        assume_ran: bool = False,
+        chance: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._clock = clock
         self._start_ms = int(clock.wall_s() * 1000)
         self._started_s = clock.monotonic_s()
         # Store time is the wall's at this moment: no event is ahead of it.
-        self._book = Book(rooms, self._start_ms, notes, assume_ran=assume_ran)
+        self._book = Book(rooms, self._start_ms, notes, assume_ran=assume_ran, chance=chance)
 
     def now_ms(self) -> int:
         """Return store time."""

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import secrets
 import sqlite3
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,7 @@ class SqliteStore:
     """Every room's line, kept in the file at ``path``. Raises ``StartError`` when that cannot be had.
 
     ``notes`` and ``seal`` stand beside the signing keys; ``assume_ran``: without a note, a room is taken for one that
-    has run before.
+    has run before. ``chance`` makes the seeds of draws.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class SqliteStore:
         seal: Path | None = None,
         *,
         assume_ran: bool = False,
+        chance: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        self._chance = chance
         self._file = RecordFile(path, clock, Seal(seal or path.with_name(path.name + ".seal")))
         self._file.open()
         now_ms = self._file.now_ms()
@@ -209,6 +212,7 @@ class SqliteStore:
             assume_ran=assume_ran,
             watched=True,
             ahead_ms=self._file.ahead_ms(),
+            chance=self._chance,
         )
 
     async def _do(self, step: str, room: str | None, work: Callable[[int], Outcome]) -> Outcome:

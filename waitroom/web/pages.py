@@ -49,6 +49,9 @@ _PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 _CSS_SPACE = re.compile(r"\s*([{};,!])\s*|(?<=[a-z-]): ")
 """Space that means nothing in a style sheet without strings: the page has none to spare."""
 
+_SCRIPT_SPACE = re.compile(r'("[^"\n]*")| ?([=*<>?:,;{}()&|!]) ?')
+"""Texts, which stay, and space that means nothing in a script. Not around `+` and `-`: two are another sign."""
+
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
 
 _INPUT = '<input type="hidden" name="{}" value="{}">'
@@ -232,6 +235,7 @@ class Pages:
             style, waiting, retry, form = (
                 _lean(templates_dir / name) for name in ("page.css", "waiting.js", "retry.js", "form.js")
             )
+            waiting, retry = (_SCRIPT_SPACE.sub(lambda found: found[1] or found[2], code) for code in (waiting, retry))
             style = _CSS_SPACE.sub(lambda found: found[1] or ":", style)
             self._templates = {name: environment.get_template(f"{name}.html") for name in _TEMPLATES}
         except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
