@@ -124,7 +124,7 @@ class Visitor(httpx.Client):
 
     def __init__(self, house: House, **headers: str) -> None:
         super().__init__(base_url=house.url, headers={**DOCUMENT, **headers}, timeout=10, trust_env=False)
-        self.room = house.room
+        self.house, self.room = house, house.room
         house.visitors.append(self)
 
     def me(self, *, hidden: bool = False) -> dict[str, Any]:
@@ -139,6 +139,17 @@ class Visitor(httpx.Client):
     def is_in(self) -> bool:
         """Open the event's page; whether the shop answered."""
         return self.event().text == "shop"
+
+    def draws(self) -> list[dict[str, Any]]:
+        """Ask what everybody may know of the draws."""
+        draws: list[dict[str, Any]] = self.get(f"/.waitroom/{self.room}/draw").json()["draws"]
+        return draws
+
+    def again(self) -> Visitor:
+        """Return the same visitor on a connection of their own: the one there was may have ended with its worker."""
+        other = Visitor(self.house)
+        other.cookies = self.cookies
+        return other
 
     def token(self) -> str:
         """Return what our cookie holds."""

@@ -60,3 +60,47 @@ def test_a_line_opens_and_ends_by_itself(tmp_path, origin, capsys):
         assert "event noon: the line ends" in operate("status", "launch")
         assert main(["room", "launch", "open", "--config", str(house.config)]) == 1
         assert "its event has ended" in capsys.readouterr().err
+
+
+def test_an_order_is_drawn_alike_for_everybody_whatever_dies(tmp_path, origin, capsys):
+    """P12 in a running house: the keeper and a worker die before the start and just after; the promise made is kept."""
+    event = {"name": "noon", "prequeue_start_time": at(-1), "start_time": at(6), "end_time": at(3_600)}
+    events = [event | {"shuffle_at_event_start": True}]
+    admin = {"listen": f"127.0.0.1:{free_port()}", "token_file": "var/admin-token"}
+    with running(tmp_path, origin, {"events": events}, admin=admin, workers=2, store="sqlite:///record.db") as house:
+        visitors = [Visitor(house) for _ in range(12)]
+        told = [visitor.event() and visitor.me() for visitor in visitors]
+        assert {(one["state"], one["ahead"], one["place"]) for one in told} == {("prequeue", None, None)}
+        assert "in order by lot" in visitors[0].event().text
+        [before] = visitors[0].draws()
+        assert (before["state"], before["seed"]) == ("gathering", None)
+        for folder in (house.folder, house.folder / "var"):
+            for path in [*folder.glob("record.db*"), *folder.glob("keys*")]:
+                assert not path.stat().st_mode & 0o077, f"{path} holds the seed, and others may read it"
+        os.kill(house.keeper_pid(), signal.SIGKILL)
+        os.kill(house.worker_pids()[0], signal.SIGKILL)
+        visitors = [visitor.again() for visitor in visitors]
+        until(lambda: visitors[0].draws()[0]["seed"], "the list is closed", 15)
+        os.kill(house.keeper_pid(), signal.SIGKILL)
+        until(lambda: all(visitor.me()["place"] for visitor in visitors), "every worker knows of the order", 15)
+        [after] = visitors[0].draws()
+        assert (after["commitment"], after["count"]) == (before["commitment"], 12)
+        told = [visitor.me() for visitor in visitors]
+        assert sorted(one["place"] for one in told) == list(range(1, 13))
+        assert [one["place"] for one in told] != list(range(1, 13))
+        late = Visitor(house)
+        late.event()
+        assert (late.me()["number"], late.me()["place"], late.me()["receipt"]) == (13, None, None)
+        in_order = sorted(zip([one["place"] for one in told], visitors, strict=True), key=lambda pair: pair[0])
+        until(lambda: [visitor.is_in() for _, visitor in in_order[:2]] == [True, True], "the first go in", 15)
+        assert not any(visitor.is_in() for _, visitor in in_order[2:])
+        published = tmp_path / "noon.json"
+        where = ["--config", str(house.config)]
+        assert main(["draw", "publish", "launch", "--output", str(published), *where]) == 0
+        for one in told:
+            receipt = one["receipt"]
+            capsys.readouterr()
+            words = ["draw", "verify", str(published), "--commitment", before["commitment"], "--json"]
+            assert main([*words, "--ticket", receipt["ticket"]]) == 0
+            assert json.loads(capsys.readouterr().out)["place"] == one["place"]
+        assert json.loads(published.read_text())["joins"][told[4]["receipt"]["position"] - 1][0] == told[4]["number"]

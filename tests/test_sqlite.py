@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import stat
 import threading
 
 import pytest
@@ -16,7 +17,7 @@ from waitroom.ports import Known, Lead, Noted
 from waitroom.store import sqlite, sqlitefile
 from waitroom.store.notes import Notes
 from waitroom.store.sqlite import SqliteStore
-from waitroom.testing import FakeClock
+from waitroom.testing import FakeClock, OpenedSqlite
 
 
 class Kept:
@@ -621,3 +622,17 @@ async def test_every_clock_stands_still_during_a_commit_that_hangs(kept, monkeyp
     view = await here.view()
     assert view.standing(inside) == INSIDE
     assert view.stood_ms == stood_ms + 600_000
+
+
+async def test_nobody_but_its_owner_reads_the_record(tmp_path):
+    """A draw's seed stands in it: the file, and what SQLite keeps beside it, also of one that was open to others."""
+    clock = FakeClock()
+    for _ in range(2):
+        opened = OpenedSqlite(room(), clock, tmp_path)
+        await opened.store.snapshot("launch")
+        files = [*tmp_path.glob("record.db*")]
+        assert len(files) == 3
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+        for path in files:
+            path.chmod(0o644)
+        opened.crash()

@@ -15,7 +15,7 @@ from rooms import room
 
 from waitroom.core.queueing import CALLED, GONE, SERIES_STEP, WAITING, Heard, JoinRequest
 from waitroom.errors import StartError, StoreAway
-from waitroom.model import Pass, RoomState
+from waitroom.model import Pass, RoomEvent, RoomState
 from waitroom.ports import Known, Lead, Noted, Stock
 from waitroom.store import frames
 from waitroom.store.memory import MemoryStore
@@ -803,3 +803,52 @@ async def test_a_keeper_that_hangs_collects_no_connections():
     await asyncio.sleep(0.05)
     assert not open_now
     server.close()
+
+
+# -- draws -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_draw_is_committed_to_closed_and_dealt_once_over_any_crash(opened_draw):
+    """P12: the same commitment, list and order before and after each end of the process; places are by the order."""
+    store = opened_draw
+    [promised] = (await store.store.snapshot("launch")).draws
+    await store.crash()
+    store.clock.advance(10)
+    store.known = Known((await store.store.snapshot("launch")).generation)
+    numbers = [joined.number for joined in await store.join(6)]
+    assert [joined.ahead for joined in await store.join(2)] == [None, None]
+    [gathering] = (await store.store.snapshot("launch")).draws
+    assert (gathering.commitment, gathering.seed) == (promised.commitment, "")
+    assert await store.store.drawn("launch") is None
+    await store.crash()
+    assert (await store.store.snapshot("launch")).draws == (gathering,)
+    store.clock.advance(30)
+    assert (await store.tick(budget=0)).called == []
+    view = (await store.tick(budget=0)).snapshot
+    [closed] = view.draws
+    assert (closed.digest, closed.series) == (gathering.digest, ((1, 8),))
+    await store.crash()
+    await store.tick(budget=0)
+    again = (await store.tick(budget=0)).snapshot
+    assert (again.order, again.draws) == (view.order, view.draws)
+    drawn = await store.store.drawn("launch")
+    assert (drawn.draw, drawn.ranks) == (closed, view.order.ranks.tobytes())
+    assert (drawn.lost, len(drawn.tickets)) == ((0, 8 * 16) if store.keeps else (8, 0))
+    store.clock.advance(200)
+    called = (await store.tick(*numbers)).called
+    assert called == sorted(numbers, key=view.order.place)
+    assert all(claimed.end_ms for claimed in await store.claim(*called))
+    view = await store.store.snapshot("launch")
+    assert view.inside.keys() == set(numbers)
+
+
+@pytest.fixture(params=STORES)
+async def opened_draw(request, tmp_path):
+    """A store whose room has an event to come, the order of which will be drawn."""
+    clock = FakeClock()
+    wall_ms = int(clock.wall_s() * 1000)
+    event = RoomEvent("noon", wall_ms + 40_000, wall_ms + 900_000, wall_ms + 10_000, shuffle_at_event_start=True)
+    rooms = [room(events=(event,))]
+    found = await Opened(STORES[request.param], rooms, clock, tmp_path).start()
+    yield found
+    await found.opened.crash()

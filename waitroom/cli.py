@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``schema``, ``explain``, ``status``, ``room``, ``keys``, ``demo``.
+"""The commands: ``waitroom serve``, ``check``, ``explain``, ``status``, ``room``, ``draw``, ``keys``, ``demo``, more.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from waitroom import config, crashing, keys, logs
 from waitroom.channel import Orders
-from waitroom.commands import explain, operating
+from waitroom.commands import drawing, explain, operating
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.sockets import listen
@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
     explain.add_to(commands)
     operating.add_to(commands)
+    drawing.add_to(commands)
     _add_keys(commands)
 
     demo = commands.add_parser(

@@ -7,8 +7,10 @@ it also keeps who said it. Whatever goes wrong, the answer is one JSON object wi
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
@@ -65,6 +67,7 @@ HOME: Final = b"""<!doctype html>
 GET  /api/rooms
 GET  /api/rooms/ROOM
 GET  /api/rooms/ROOM/log
+GET  /api/rooms/ROOM/draw    what the order of its event was drawn from, once it is
 POST /api/rooms/ROOM         {"queue_all": true}; null goes back to the configuration
 POST /api/rooms/ROOM/clear   takes back everything that was said
 POST /api/rooms/ROOM/reset   ends the line and the passes; {"keep_inside": true} lets the passes run out
@@ -147,6 +150,14 @@ class _Api:
         """State what was said to a room, the oldest first."""
         status = await self._store.status(self._named(request))
         return stated({"room": status.room, "log": list(status.log)})
+
+    async def drawn(self, request: Request) -> Response:
+        """State the draw of a room's event, once its places are dealt."""
+        drawn = await self._store.drawn(self._named(request))
+        if drawn is None:
+            raise _Refused(404, "draw", "there is no draw to publish: none was made, or its places are not dealt yet")
+        tickets, ranks = (base64.b64encode(many).decode() for many in (drawn.tickets, drawn.ranks))
+        return stated(asdict(drawn) | {"tickets": tickets, "ranks": ranks})
 
     async def clear(self, request: Request) -> Response:
         """Take back everything that was said."""
@@ -235,6 +246,7 @@ def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) 
             Route("/api/rooms/{room}/reset", api.reset, methods=["POST"]),
             Route("/api/rooms/{room}/clear", api.clear, methods=["POST"]),
             Route("/api/rooms/{room}/log", api.log),
+            Route("/api/rooms/{room}/draw", api.drawn),
             Route("/metrics", api.metrics),
         ],
         middleware=[Middleware(Door, house)],

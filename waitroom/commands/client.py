@@ -60,6 +60,10 @@ class AdminClient:
         log: list[dict[str, Any]] = self._ask("GET", f"{_path(name)}/log")["log"]
         return log
 
+    def drawn(self, name: str) -> dict[str, Any]:
+        """Return the draw of a room's event, as ``commands/drawing.py`` publishes it."""
+        return self._ask("GET", f"{_path(name)}/draw")
+
     def say(self, name: str, said: Mapping[str, Any], verb: str = "") -> dict[str, Any]:
         """Say settings over a room's configuration, or do ``reset`` or ``clear``. Return the room as it is then."""
         return self._ask("POST", f"{_path(name)}/{verb}" if verb else _path(name), said)

@@ -126,10 +126,10 @@ What is said is logged with who and when, and is kept over restarts and reloads 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the two commands to the command line."""
-    where = _where()
+    place = where()
     status = commands.add_parser(
         "status",
-        parents=[where],
+        parents=[place],
         help="show the rooms of a running house",
         description="Show what every room does: its state, who waits and who is inside, how many were let in in the "
         "last minute, what binds (keeps it from letting in more), and what was said over its configuration. With ROOM "
@@ -137,11 +137,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     status.add_argument("room", nargs="?", metavar="ROOM", help="this room only")
     status.add_argument("--watch", action="store_true", help="go on twice a second, until Ctrl-C")
-    status.set_defaults(run=_with_client(_status))
+    status.set_defaults(run=with_client(_status))
 
     room = commands.add_parser(
         "room",
-        parents=[where],
+        parents=[place],
         help="say something to a room: hold, open, rate N, message TEXT, …",
         description="Say something to a room of a running house.",
         epilog=EPILOG,
@@ -150,7 +150,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     room.add_argument("room", metavar="NAME", help="the room's name")
     verbs = room.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
     for name, verb in VERBS.items():
-        parser = verbs.add_parser(name, parents=[where], help=verb.help, description=verb.description)
+        parser = verbs.add_parser(name, parents=[place], help=verb.help, description=verb.description)
         if verb.setting == "message":
             parser.add_argument("value", metavar="TEXT", help="what to say, one line")
         elif verb.setting:
@@ -159,13 +159,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
             parser.add_argument("--yes", action="store_true", help="do not ask")
         if name == "reset":
             parser.add_argument("--keep-inside", action="store_true", help="let the passes run out")
-        parser.set_defaults(run=_with_client(_room))
+        parser.set_defaults(run=with_client(_room))
 
 
-def _where() -> argparse.ArgumentParser:
+def where() -> argparse.ArgumentParser:
     """Return the options that say where the house is. They may stand before the verb or after it."""
-    where = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    group = where.add_argument_group("where the house is")
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = place.add_argument_group("where the house is")
     group.add_argument(
         "--config",
         type=Path,
@@ -174,8 +174,8 @@ def _where() -> argparse.ArgumentParser:
     )
     group.add_argument("--admin", metavar="URL", help="its admin listener instead, as http://127.0.0.1:9090")
     group.add_argument("--token-file", type=Path, metavar="FILE", help="the file of the token that opens it")
-    where.add_argument("--json", action="store_true", help="print JSON")
-    return where
+    place.add_argument("--json", action="store_true", help="print JSON")
+    return place
 
 
 def _people(text: str) -> int | None:
@@ -187,7 +187,9 @@ def _people(text: str) -> int | None:
         raise argparse.ArgumentTypeError(f"{text!r} is no number; write one, or auto") from None
 
 
-def _with_client(command: Callable[[argparse.Namespace, AdminClient], None]) -> Callable[[argparse.Namespace], int]:
+def with_client(command: Callable[[argparse.Namespace, AdminClient], None]) -> Callable[[argparse.Namespace], int]:
+    """Return what runs ``command`` with a client of the house that the options name."""
+
     def run(options: argparse.Namespace) -> int:
         from waitroom.commands.client import find  # noqa: PLC0415 - brings httpx, which serving has no use for
 
