@@ -148,11 +148,21 @@ class RoomService:
     """A room's view, its line's pace, and what is gathered for the store.
 
     ``worker`` names this worker among those that may lead. ``room`` is the configuration with what was said over it.
+    ``chance`` makes the ids of visitors.
     """
 
     def __init__(
-        self, room: Room, view: Snapshot, store: Store, keyring: Keyring, clock: Clock, *, worker: str = "worker"
+        self,
+        room: Room,
+        view: Snapshot,
+        store: Store,
+        keyring: Keyring,
+        clock: Clock,
+        *,
+        worker: str = "worker",
+        chance: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        self._chance = chance
         self.room = view.overrides.over(room.during(view.opening))
         self.view = view
         self.term = 0
@@ -258,7 +268,7 @@ class RoomService:
     async def join(self, idempotency_key: str | None = None) -> tuple[Joined, Told]:
         """Take a place, or go straight in. The number is zero where nobody is taken into line."""
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
-        visitor = os.urandom(VISITOR_BYTES).hex()
+        visitor = self._chance(VISITOR_BYTES).hex()
         joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key))
         self._know(joined.generation, joined.number)
         if joined.end_ms:

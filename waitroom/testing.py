@@ -328,6 +328,7 @@ class Crowd:
         self._asleep: tuple[RoomService, float] | None = None
         self._back_s = 0.0
         self._chance = random.Random(seed)
+        self._visitors = random.Random(f"visitors of {seed}")
         self._idle_s = 0.0
         self._start_s = self.clock.monotonic_s()
         self._order = itertools.count()
@@ -396,7 +397,8 @@ class Crowd:
     async def _worker(self) -> RoomService:
         view = await self._watched.snapshot(self.room.name)
         name = f"worker {next(self._order)}"
-        return RoomService(self.room, view, self._watched, Keyring(["k" * 32]), self.clock, worker=name)
+        keyring, chance = Keyring(["k" * 32]), self._visitors.randbytes
+        return RoomService(self.room, view, self._watched, keyring, self.clock, worker=name, chance=chance)
 
     async def _tick(self, service: RoomService) -> None:
         if self._asleep is not None and self._asleep[0] is service:
@@ -427,6 +429,7 @@ class Crowd:
                     self.services[index] = await self._worker()
                 case Fault.ASLEEP:
                     leads = next((service for service in self.services if service.term), self.services[0])
+                    self._forget_unticked([leads])
                     self._asleep = (leads, self.now_s + ASLEEP_S)
                 case Fault.CLOCK:
                     self.clock.step_wall(self._chance.choice((-7_200, 7_200)))
@@ -434,7 +437,7 @@ class Crowd:
                     assert_never(fault)
 
     def _forget_unticked(self, killed: Sequence[RoomService]) -> None:
-        """Take for absent, until they ask again, whom only a killed worker had heard since its last tick."""
+        """Take for absent, until they ask again, whom only a killed or stopped worker had heard since its last tick."""
         for number in self._waiting:
             person = self._by_number[number]
             if person.asked_at is not None:
@@ -539,9 +542,10 @@ class Crowd:
         self._wait(person, told.refresh_s)
 
     def _is_called(self, number: int) -> bool:
-        """Whether the record has an open turn for ``number``, whatever a worker's view says."""
-        opened = self._watched.opened
-        return opened is not None and opened.is_called(self.room.name, number)
+        """Whether the record has an open turn for ``number``, whatever a worker's view says; or had, when it went."""
+        if (opened := self._watched.opened) is not None:
+            return opened.is_called(self.room.name, number)
+        return self._by_number[number].called_s is not None and number not in self._waiting
 
     async def _claim(self, person: Person, ticket: Ticket) -> Claimed:
         service = self.service

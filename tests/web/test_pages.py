@@ -50,6 +50,10 @@ LINE = WaitingView(
 EVERY_PAGE = {
     **{f"waiting-{state}": PAGES.waiting(replace(LINE, state=state)) for state in VisitorState},
     "waiting-form": PAGES.waiting(replace(LINE, form_note=True, leave_url=None, message=None, ahead=None, wait_s=None)),
+    "waiting-undrawn": PAGES.waiting(
+        replace(LINE, state=VisitorState.PREQUEUE, undrawn=True, ahead=None, wait_s=None, opens_s=86_000)
+    ),
+    "waiting-drawn": PAGES.waiting(replace(LINE, place=300_000)),
     "full": PAGES.full(FullView("/event/", 30, "We are sorry.")),
     "rejected": PAGES.closed(ClosedView("/event/")),
     "closed": PAGES.closed(ClosedView("/event/", "closed")),
@@ -349,6 +353,20 @@ def test_an_error_page_speaks_of_a_place_only_to_who_has_one():
     """Only a visitor whose place is kept reads that it is."""
     assert b"Your place is kept" in PAGES.error(ErrorView("/event/", 20, place_kept=True))
     assert b"place" not in re.sub(rb"<(style|script)>.*?</\1>", b"", EVERY_PAGE["error-once"], flags=re.DOTALL)
+
+
+def test_a_page_before_a_draw_says_that_coming_early_is_no_better():
+    """P10: no people ahead, for nobody knows; the words travel with the page for its script, too."""
+    page = EVERY_PAGE["waiting-undrawn"]
+    assert Reader(page).one("lead")[1].startswith("Your place is kept. At the start all who are here are put in order")
+    assert Reader(page).one("ahead")[1] == "\N{EN DASH}"
+    assert page.count(b"in order by lot") == 2
+
+
+def test_a_drawn_place_is_shown_beside_the_number():
+    """The number stays what it is; the place is what was drawn."""
+    assert Reader(EVERY_PAGE["waiting-drawn"]).one("number")[1] == f"{LINE.number:,}, drawn as 300,000"
+    assert Reader(EVERY_PAGE["waiting-waiting"]).one("number")[1] == f"{LINE.number:,}"
 
 
 def test_an_unknown_reason_reads_as_closed():
