@@ -367,8 +367,14 @@ def test_a_mistake_names_its_file(write):
         ("cookie: {domain: x.example}", "4: rooms[0].cookie.domain: `domain` is not built yet; remove it"),
         ("admission: measured", "4: rooms[0].admission: `measured` is not built yet; write fixed"),
         (
-            "queueing_method: random",
-            "4: rooms[0].queueing_method: `random` is not built yet; write fifo, passthrough or reject",
+            (
+                "events: [{name: x, prequeue_start_time: 2026-12-01T11:00Z, start_time: 2026-12-01T12:00Z, "
+                "end_time: 2026-12-01T13:00Z, shuffle_at_event_start: true, queueing_method: random}]"
+            ),
+            (
+                "4: rooms[0].events: `x` draws an order, and `queueing_method: random` calls in none; "
+                "let its method be fifo"
+            ),
         ),
         (
             "admission_floor_per_minute: false",
@@ -390,7 +396,7 @@ def test_what_is_not_built_is_refused_by_name(room_mistakes, lines, expected):
         ("claim_within: 5min", "4: rooms[0].claim_within: `5min` is no duration"),
         ("claim_within: '٣s'", "4: rooms[0].claim_within: `٣s` is no duration"),
         ("session_duration: 721h", "4: rooms[0].session_duration: `721h` is out of bounds; write 1ms to 720h"),
-        ("queueing_method: lifo", "4: rooms[0].queueing_method: `lifo` is not among the choices; write fifo, pass"),
+        ("queueing_method: lifo", "4: rooms[0].queueing_method: `lifo` is not among the choices; write fifo, random"),
         ("total_active_users: 99999999", "4: rooms[0].total_active_users: `99999999` is too large; write 10000000 or"),
         ("refresh: {near: 5s, far: 2s}", "4: rooms[0].refresh.far: 2s is less than `near`; write 5s"),
         ("refresh: {farthest: 59s}", "4: rooms[0].refresh.farthest: 59s is less than `far`; write 60s"),

@@ -52,6 +52,8 @@ class QueueingMethod(StrEnum):
     """What becomes of those for whom there is no slot."""
 
     FIFO = "fifo"
+    RANDOM = "random"
+    """Nobody is ahead of anybody: whoever is called next is drawn among those present."""
     PASSTHROUGH = "passthrough"
     REJECT = "reject"
 

@@ -278,8 +278,8 @@ class RoomService:
         if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
             return joined, self.told(Carried(ticket=self.ticket(joined)))
         state = _STOPPED.get(self.view.state, VisitorState.WAITING)
-        if joined.ahead is None or self.view.undrawn:
-            return joined, Told(state, joined.number, refresh_s=told_s)
+        if joined.ahead is None or self.unordered:
+            return joined, Told(state, joined.number, None, self._random_range(), told_s)
         # This view may not know yet who left; what is shown first must not be less than what it will answer.
         ahead = max(joined.ahead, self.view.ahead(joined.number))
         return joined, Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
@@ -408,8 +408,8 @@ class RoomService:
         told_s = math.ceil(told_s) if whole else told_s
         self.hear(number, told_s, visible=not hidden)
         state = _STOPPED.get(self.view.state, state)
-        if self.view.undrawn:
-            return Told(state, number, refresh_s=told_s)
+        if self.unordered:
+            return Told(state, number, None, self._random_range(), told_s)
         place = None if self.view.order is None else self.view.order.rank(number)
         return Told(state, number, ahead, wait_range(self._wait_s(ahead)), told_s, place=place)
 
@@ -581,6 +581,20 @@ class RoomService:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""
         return None if self.view.state in _STOPPED else self._pace_wait_s(ahead)
 
+    @property
+    def at_random(self) -> bool:
+        """Whether people are called in no order."""
+        return self.room.queueing_method is QueueingMethod.RANDOM
+
+    @property
+    def unordered(self) -> bool:
+        """Whether nobody can tell who is ahead of whom: the order is still to be drawn, or there is none."""
+        return self.view.undrawn or self.at_random
+
+    def _random_range(self) -> tuple[int, int] | None:
+        """Return the range that is told to everybody alike where nobody is ahead of anybody."""
+        return wait_range(self._wait_s(self.view.present) if self.at_random else None, at_random=True)
+
     def _pace_wait_s(self, ahead: int) -> float | None:
         return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)
 
@@ -594,12 +608,14 @@ class RoomService:
             # Whoever is drawn first and was never heard is waited for: so everybody is to be heard soon after joining.
             return interval_s(0.0, self.room.refresh)
         wait_s = self._wait_s(ahead)
+        if self.at_random and wait_s is not None:
+            wait_s = min(self._wait_s(self.view.present // 2) or 0.0, HALF_AN_HOUR_S)
         if self.view.state is RoomState.PREQUEUE and self.view.opening is not None:
             # As in any line: by how long it may still take. So those in front hear of the start within seconds, nobody
             # aims at its very second, and a crowd asks no more often than the same crowd does while it is let in.
             opens_s = max(0, self.view.opening.start_ms - self.now_ms()) / 1000
             wait_s = opens_s + (self._pace_wait_s(ahead) or 0.0)
-            if self.view.undrawn:
+            if self.unordered:
                 # Anybody may be first. Nobody is kept from hearing of it for longer than ``far``, nor may all of a
                 # large crowd come at once: they ask as if they stood in its middle, within half an hour of the front.
                 middle_s = opens_s + (self._pace_wait_s(self.view.present // 2) or 0.0)
@@ -611,7 +627,7 @@ class RoomService:
         view = self.view
         first, last = view.serving + 1, view.issued
         step = max(1, math.ceil((last - first + 1) / (BREAKPOINTS_MAX - 1)))
-        points = [*range(first, last, step), last] if first <= last and not view.undrawn else []
+        points = [*range(first, last, step), last] if first <= last and not self.unordered else []
         refresh = self.room.refresh
         status = {
             "room": self.room.name,

@@ -53,6 +53,7 @@ EVERY_PAGE = {
     "waiting-undrawn": PAGES.waiting(
         replace(LINE, state=VisitorState.PREQUEUE, undrawn=True, ahead=None, wait_s=None, opens_s=86_000)
     ),
+    "waiting-random": PAGES.waiting(replace(LINE, ahead=None, at_random=True)),
     "waiting-drawn": PAGES.waiting(replace(LINE, place=300_000)),
     "full": PAGES.full(FullView("/event/", 30, "We are sorry.")),
     "rejected": PAGES.closed(ClosedView("/event/")),
@@ -361,6 +362,16 @@ def test_a_page_before_a_draw_says_that_coming_early_is_no_better():
     assert Reader(page).one("lead")[1].startswith("Your place is kept. At the start all who are here are put in order")
     assert Reader(page).one("ahead")[1] == "\N{EN DASH}"
     assert page.count(b"in order by lot") == 2
+
+
+def test_a_page_of_a_line_without_an_order_claims_none():
+    """P10: nobody is ahead of anybody, there is no progress to show, and nothing is said of turns in order."""
+    page = Reader(EVERY_PAGE["waiting-random"])
+    assert page.one("lead")[1].startswith("People are let in at random, whoever came first.")
+    assert page.one("caption")[1] == "nobody is ahead of you: people are let in at random"
+    assert "hidden" in page.one("progress")[0]
+    assert b"in order" not in EVERY_PAGE["waiting-random"]
+    assert "hidden" not in Reader(EVERY_PAGE["waiting-waiting"]).one("progress")[0]
 
 
 def test_a_drawn_place_is_shown_beside_the_number():

@@ -220,6 +220,17 @@ def _in_turn(events: list[EventShape]) -> list[EventShape]:
     return events
 
 
+def _called_as_drawn(events: list[EventShape], info: ValidationInfo) -> list[EventShape]:
+    """Let nobody be promised a drawn order, and then be called in none."""
+    for event in events:
+        method = event.queueing_method or info.data.get("queueing_method")
+        if event.shuffle_at_event_start and method == "random":
+            raise ValueError(
+                f"`{event.name}` draws an order, and `queueing_method: random` calls in none; let its method be fifo"
+            )
+    return events
+
+
 _String = WithJsonSchema({"type": "string"})
 _Origin = Annotated[
     Address,
@@ -256,10 +267,7 @@ _SecretHeader = Annotated[
 _People = Annotated[int, Field(ge=1, le=PEOPLE_MAX)]
 _Cap = Annotated[_People, _later(None, "null is for `admission: measured`, which is not built yet; write a number")]
 _Admission = Annotated[Literal["fixed"], _later("measured", "`measured` is not built yet; write fixed")]
-_QueueingMethod = Annotated[
-    Literal["fifo", "passthrough", "reject"],
-    _later("random", "`random` is not built yet; write fifo, passthrough or reject"),
-]
+_QueueingMethod = Literal["fifo", "random", "passthrough", "reject"]
 
 
 _Instant = Annotated[int, PlainValidator(values.instant), WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -415,7 +423,7 @@ class RoomShape(Shape):
     claim_within: Duration = _key("60s", "How long a called visitor's turn is kept.")
     ticket_keep: Duration = _key("2h", "How long a place is kept after the time its page was last told to come back.")
     queueing_method: _QueueingMethod = _key(
-        "fifo", "fifo: a line; passthrough: everyone in, still counted; reject: no line, come back later."
+        "fifo", "fifo: a line; random: called in no order; passthrough: all in, still counted; reject: come back later."
     )
     queue_all: bool = _switch("true: hold everyone new and every claim; those inside stay.")
     suspended: bool = _switch("true: as if the room were not there.")
@@ -428,7 +436,7 @@ class RoomShape(Shape):
     cacheable: bool = _switch("true: shared caches may keep the room's documents.")
     cookie: CookieShape = _key({"name": "waitroom_{room}"}, "The cookie that holds the ticket or the pass.")
     cors: CorsShape = _key({"allowed_origins": []}, "Which other origins' pages may call the room's URLs by script.")
-    events: Annotated[list[EventShape], AfterValidator(_in_turn)] = _key(
+    events: Annotated[list[EventShape], AfterValidator(_in_turn), AfterValidator(_called_as_drawn)] = _key(
         [], "Openings at a set time, each with a line of its own."
     )
 

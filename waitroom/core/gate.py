@@ -189,7 +189,7 @@ def stands(view: Snapshot, number: int, now_ms: int) -> VisitorState:
     if standing == CALLED:
         return VisitorState.CALLED if view.turns[number] >= now_ms else VisitorState.MISSED
     passed = view.place(number) <= view.serving
-    if standing in (SILENT, RETURNER) and passed:
+    if standing == RETURNER or (standing == SILENT and passed):
         return VisitorState.MISSED
     if standing == NONE and passed:
         return VisitorState.MISSED  # a place from before the record was lost: next, in order of its number

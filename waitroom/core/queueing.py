@@ -40,7 +40,7 @@ from waitroom.core.waiting import OFFER_S, SILENCE_S, silence_s
 from waitroom.model import Draw, Overrides, Phase, QueueingMethod, RoomState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from waitroom.core.draw import JoinList, Order
     from waitroom.core.schedule import Reading
@@ -65,6 +65,9 @@ DUE_STEP_MS = 100
 
 MISSES_MAX = 2
 """After so many offers missed in a row, a place gets none until a person shows up in front of the page."""
+
+LOOKS_MAX = 8
+"""How often a tick may draw somebody who turns out to be silent: each look costs a tenth of a millisecond."""
 
 _DEALT = bytes.maketrans(bytes((NONE, BACK, RETURNER)), bytes((SILENT, WAITING, WAITING)))
 """What becomes of a standing when places are dealt: nobody has been called, so nobody was passed over."""
@@ -249,6 +252,16 @@ def _within(number: int, series: Iterable[tuple[int, int]]) -> bool:
     return any(first <= number <= last for first, last in series)
 
 
+def _first(_: int) -> int:
+    """Stand in for chance where nothing is left to it."""
+    return 0
+
+
+def _waiting(chunk: _Chunk) -> int:
+    """Return how many in a chunk wait in line, and were heard."""
+    return chunk.standing.count(WAITING) + chunk.standing.count(BACK)
+
+
 def _pieces(series: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
     """Return which chunks hold these numbers, each with the first index in it and the one after the last."""
     for first, last in series:
@@ -350,10 +363,12 @@ class Line:
         for one in heard:
             self._hear(self._place(one.number), one, now_ms)
 
-    def call(self, budget: int, now_ms: int) -> list[int]:
+    def call(self, budget: int, now_ms: int, below: Callable[[int], int] = _first) -> list[int]:
         """Open turns for at most ``budget`` visitors: returners first, then on from ``serving``. Return the called.
 
-        Moves over the absent even when there is nothing to give, so that the count of the present stays true.
+        In a line without an order (``random``) the rest are drawn among those present: ``below`` returns a number from
+        0 to less than its argument, by chance. Moves over the absent even when there is nothing to give, so that the
+        count of the present stays true.
         """
         if now_ms < self.rolls_until_ms or self._gathers:
             return []
@@ -366,7 +381,11 @@ class Line:
             self._open_turn(number, now_ms)
             free -= 1
         first = len(called)
-        self._walk(free, now_ms, called)
+        if self.room.queueing_method is QueueingMethod.RANDOM:
+            self._walk(0, now_ms, called)
+            self._pick(free, now_ms, called, below)
+        else:
+            self._walk(free, now_ms, called)
         self._count_calls(called, first, now_ms)
         return [self._number(place) for place in called]
 
@@ -771,11 +790,12 @@ class Line:
             self._set_due(number, heard.silent_until_ms)
         if standing == INSIDE:
             return  # they asked before they knew
+        missed = number in self._misses
         if heard.visible:
             self._misses.pop(number, None)
         if standing == NEW:
             self._set(number, WAITING)
-        elif standing == SILENT and number > self.serving:
+        elif standing == SILENT and number > self.serving and not missed:
             self._set(number, BACK)
         elif standing == SILENT and self._misses.get(number, 0) < MISSES_MAX:
             self._set(number, RETURNER)
@@ -825,6 +845,30 @@ class Line:
                         free -= 1
                 self.serving = candidate
 
+    def _pick(self, free: int, now_ms: int, called: list[int], below: Callable[[int], int]) -> None:
+        """Open turns for ``free`` of those who are present and were heard, each of them as likely as any other."""
+        ids = self._chunk_ids[bisect_left(self._chunk_ids, (self.serving + 1) >> SHIFT) :]
+        counts = [_waiting(self._chunks[chunk_id]) for chunk_id in ids]
+        looks = free + LOOKS_MAX
+        while free and looks and (total := sum(counts)):
+            looks -= 1
+            drawn, at = below(total), 0
+            while drawn >= counts[at]:
+                drawn, at = drawn - counts[at], at + 1
+            chunk_id, chunk = ids[at], self._chunks[ids[at]]
+            waiting = [index for index, standing in enumerate(chunk.standing) if standing in (WAITING, BACK)]
+            number = (chunk_id << SHIFT) + waiting[drawn]
+            if self._is_silent(number, now_ms):
+                # Drawn anew, and whoever else is silent here is found out at once, so that it happens seldom.
+                for index in waiting:
+                    if self._is_silent((chunk_id << SHIFT) + index, now_ms):
+                        self._set((chunk_id << SHIFT) + index, SILENT)
+            else:
+                self._open_turn(number, now_ms)
+                called.append(number)
+                free -= 1
+            counts[at] = _waiting(chunk)
+
     def _open_turn(self, number: int, now_ms: int) -> None:
         """Offer a slot. The offer never ends before its holder's page asks again."""
         asks_by_ms = self._born_ms + self._chunks[number >> SHIFT].due[number & MASK] * DUE_STEP_MS
@@ -840,7 +884,8 @@ class Line:
         self.calls += len(called)
         walked = called[first:]
         passed = walked and any(not self._is_silent(number, now_ms) for number in self._returners)
-        self.overtakings += bool(passed or walked != sorted(walked))
+        ordered = self.room.queueing_method is not QueueingMethod.RANDOM
+        self.overtakings += bool(passed or (ordered and walked != sorted(walked)))
         self._judge_cap(bool(called))
 
     def _judge_cap(self, given: bool) -> None:

@@ -29,6 +29,12 @@ FIRST_S = 30.0
 SPREAD = 0.3
 """The range told is the expected wait, less and more this share."""
 
+RANDOM_SPREAD = (0.1, 2.3)
+"""The range told where people are called at random, in shares of the time in which the pace calls as many as wait.
+
+If nobody new came, that time would be the longest wait; if as many come as are called, four of five wait within this.
+"""
+
 HALF_AN_HOUR_S = 1800.0
 
 
@@ -47,8 +53,12 @@ def silence_s(told_s: float, refresh: Refresh) -> float:
     return told_s * (1 + refresh.jitter) + SILENCE_S
 
 
-def wait_range(wait_s: float | None) -> tuple[int, int] | None:
-    """Return the range of whole seconds that people are shown, or None where none can be told."""
+def wait_range(wait_s: float | None, *, at_random: bool = False) -> tuple[int, int] | None:
+    """Return the range of whole seconds that people are shown, or None where none can be told.
+
+    ``at_random``: people are called in no order, and ``wait_s`` is until as many were called as wait now.
+    """
     if wait_s is None:
         return None
-    return math.floor(wait_s * (1 - SPREAD)), math.ceil(wait_s * (1 + SPREAD))
+    low, high = RANDOM_SPREAD if at_random else (1 - SPREAD, 1 + SPREAD)
+    return math.floor(wait_s * low), math.ceil(wait_s * high)

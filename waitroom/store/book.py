@@ -58,6 +58,9 @@ MESSAGE_CHARS_MAX = 500
 NOT_BUILT = ("admission", "admission_floor_per_minute")
 
 
+CHANCE_BYTES = 16
+"""For one of any number of people: so many that nobody is more likely than another by anything that could be seen."""
+
 SLICES_A_TICK = 40
 """How much of a draw one tick deals: 800,000 lots, well within what a worker waits for its tick."""
 
@@ -77,7 +80,8 @@ class Book:
     ``at_ms`` is when it was kept; ``assume_ran``: a room without a record or a note is taken for one that has run.
     ``watched``: the lines remember what changes, for a store that keeps it; what is to be noted then waits for
     ``note_kept``, because a note that says more than the record makes a successor doubt the record. ``ahead_ms`` is how
-    far the wall clock is ahead of store time: the times of events are read by it. ``chance`` makes the seeds of draws.
+    far the wall clock is ahead of store time: the times of events are read by it. ``chance`` makes the
+    seeds of draws, and draws whom a line without an order calls.
     """
 
     def __init__(
@@ -173,7 +177,7 @@ class Book:
         line.sweep(now_ms)
         term = line.lead(lead.worker, now_ms, resign=lead.budget < 0)
         fenced = not term or lead.term not in (0, term) or lead.serving != line.serving
-        called = [] if fenced else line.call(lead.budget, now_ms)
+        called = [] if fenced else line.call(lead.budget, now_ms, self._below)
         self.note(now_ms)
         return Ticked(called, line.snapshot(now_ms), term)
 
@@ -305,6 +309,10 @@ class Book:
                 )
         if self._notes.write(self._noted):
             self._note_due_ms = now_ms + NOTE_EVERY_MS
+
+    def _below(self, size: int) -> int:
+        """Return a number from 0 to less than ``size``, by chance."""
+        return int.from_bytes(self._chance(CHANCE_BYTES)) % size
 
     def _put(self, room: str, line: Line) -> None:
         if self._watched:

@@ -170,6 +170,7 @@ class Answers:
                 opens_s=service.opens_s() if told.state is VisitorState.PREQUEUE else None,
                 place=told.place,
                 undrawn=service.view.undrawn,
+                at_random=service.at_random,
             )
         )
         headers = [*self._headers(told.state), _retry(refresh_s), *cookies]

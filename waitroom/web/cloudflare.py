@@ -40,7 +40,7 @@ def waiting_room(service: RoomService, told: Told, wall_s: float) -> dict[str, o
         "refreshIntervalSeconds": math.ceil(told.refresh_s),
         "queueingMethod": method,
         "isFIFOQueue": method is QueueingMethod.FIFO,
-        "isRandomQueue": method.value == "random",
+        "isRandomQueue": method is QueueingMethod.RANDOM,
         "isPassthroughQueue": method is QueueingMethod.PASSTHROUGH,
         "isRejectQueue": method is QueueingMethod.REJECT,
         "isEventActive": end_min is not None,

@@ -100,7 +100,8 @@ class WaitingView:
     again after ``refresh_s`` and up to ``jitter`` of it more. ``page_url`` is the path and query to go to at the turn,
     ``me_url`` the path to ask, ``leave_url`` the path a form is posted to (None: no such button). ``claim_by`` is in
     milliseconds of store time. ``form_note`` says that the visitor's form was not sent. ``opens_s`` is in how many
-    seconds the line opens, while people gather. ``place`` is the drawn one; ``undrawn``: it is still to be drawn.
+    seconds the line opens, while people gather. ``place`` is the drawn one; ``undrawn``: it is still to be drawn;
+    ``at_random``: people are called in no order.
     """
 
     room: str
@@ -119,6 +120,7 @@ class WaitingView:
     opens_s: int | None = None
     place: int | None = None
     undrawn: bool = False
+    at_random: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ class _Face(NamedTuple):
     leave_url: str | None = None
     drawn: bool = False
     undrawn: bool = False
+    at_random: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +280,7 @@ class Pages:
             leave_url=view.leave_url,
             drawn=view.place is not None,
             undrawn=view.undrawn,
+            at_random=view.at_random,
         )
         values = {
             "number": f"{view.number:,}",
