@@ -155,3 +155,9 @@ def test_four_of_five_wait_within_the_range_that_is_told(newcomers):
     within = sum(low <= wait <= high for wait in waits) / len(waits)
     assert within >= 0.78
     assert wait_range(None, at_random=True) is None
+
+
+def test_where_nothing_is_left_to_chance_the_first_is_called():
+    """For callers that bring none: the same line every time."""
+    played = Played(5, total_active_users=2)
+    assert played.line.call(9, played.now_ms) == [1, 2]
