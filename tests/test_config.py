@@ -363,7 +363,6 @@ def test_a_mistake_names_its_file(write):
     [
         ("checkout: [{path: /x}]", "4: rooms[0].checkout: `checkout` is not built yet; remove it"),
         ("shared_polls: true", "4: rooms[0].shared_polls: `shared_polls` is not built yet; remove it"),
-        ("priority: {share: 0.2}", "4: rooms[0].priority: `priority` is not built yet; remove it"),
         ("cookie: {domain: x.example}", "4: rooms[0].cookie.domain: `domain` is not built yet; remove it"),
         ("admission: measured", "4: rooms[0].admission: `measured` is not built yet; write fixed"),
         (

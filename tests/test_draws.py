@@ -390,6 +390,7 @@ async def test_a_list_in_a_file_of_the_first_format_begins_there(tmp_path):
     drawn = await opened.store.drawn("launch")
     await opened.store.close()
     assert len(drawn.tickets) == 3 * draw.TICKET_BYTES
+    assert not list(tmp_path.glob("*set-aside*"))
 
 
 async def test_a_view_sends_the_order_once():
@@ -563,6 +564,7 @@ async def test_pages_before_a_draw_ask_neither_all_at_once_nor_rarely():
     served = await Served(refresh=replace(room().refresh, far_s=60), new_users_per_minute=600).start()
     served.service.view = replace(served.service.view, present=300_000)
     assert served.service._told_s(0) == 60
+    assert served.service._told_s(0, first=True) == 2  # for a line waits for who was never heard
     served.service.view = replace(served.service.view, present=10)
     assert served.service._told_s(0) == pytest.approx(OPENS_S / 4, abs=0.3)
     served.clock.advance(OPENS_S - 1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from waitroom import config, crashing, keys, logs
 from waitroom.channel import Orders
-from waitroom.commands import drawing, explain, operating
+from waitroom.commands import drawing, explain, inviting, operating
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.sockets import listen
@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_to(commands)
     operating.add_to(commands)
     drawing.add_to(commands)
+    inviting.add_to(commands)
     _add_keys(commands)
 
     demo = commands.add_parser(

@@ -80,6 +80,23 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Invite:
+    """A signed word that its bearer may join the line of the invited, once, and before ``until_ms``."""
+
+    room: str
+    id: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Priority:
+    """A line of its own for who is invited: ``share`` of the calls are theirs, when one of them is there."""
+
+    invites: bool = True
+    share: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """A signed admission.
 
@@ -266,6 +283,7 @@ class Room:
     origin: Address | None = None
     allowed_origins: tuple[str, ...] = ()
     events: tuple[RoomEvent, ...] = ()
+    priority: Priority | None = None
 
     def during(self, opening: Opening | None) -> Room:
         """Return the room as it is in an event that has begun and not ended, else as it is."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from waitroom.clock import Clock
     from waitroom.core.queueing import Snapshot
     from waitroom.core.tokens import Keyring
-    from waitroom.model import Draw, Room
+    from waitroom.model import Draw, Invite, Room
     from waitroom.ports import Store, Ticked
 
 BATCH_MAX = 1_000
@@ -274,7 +274,7 @@ class RoomService:
         if joined.end_ms:
             return joined, Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
         if not joined.number:
-            return joined, Told(self._refused())
+            return joined, Told(self.refused())
         if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
             return joined, self.told(Carried(ticket=self.ticket(joined)))
         state = _STOPPED.get(self.view.state, VisitorState.WAITING)
@@ -283,6 +283,25 @@ class RoomService:
         # This view may not know yet who left; what is shown first must not be less than what it will answer.
         ahead = max(joined.ahead, self.view.ahead(joined.number))
         return joined, Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
+
+    def invite(self, text: str) -> Invite | None:
+        """Return the invite that a link brings; None for one that is not for this room, forged, or over."""
+        try:
+            invite = self._keyring.read_invite(text)
+        except InvalidToken:
+            return None
+        good = invite.room == self.room.name and invite.until_ms > self.now_ms() and self.room.priority is not None
+        return invite if good else None
+
+    async def redeem(self, invite: Invite, ticket: Ticket | None) -> Joined:
+        """Join the line of the invited, with the place that ``ticket`` is of, or a new one."""
+        told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
+        visitor = self._chance(VISITOR_BYTES).hex()
+        number = 0 if ticket is None else ticket.number
+        wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number)
+        joined = await self._joins.add(wish)
+        self._know(joined.generation, joined.number)
+        return joined
 
     async def claim(self, ticket: Ticket) -> Claimed:
         """Trade a called ticket for a pass; repeatable. A visitor who has to go on waiting was heard by it."""
@@ -411,7 +430,7 @@ class RoomService:
         if self.unordered:
             return Told(state, number, None, self._random_range(), told_s)
         place = None if self.view.order is None else self.view.order.rank(number)
-        return Told(state, number, ahead, wait_range(self._wait_s(ahead)), told_s, place=place)
+        return Told(state, number, ahead, wait_range(self._invited_wait_s(number, ahead)), told_s, place=place)
 
     def receipt(self, carried: Carried) -> dict[str, object] | None:
         """Return what a visitor finds again in a draw's published list; None for who is on no such list."""
@@ -561,7 +580,7 @@ class RoomService:
         if (generation, number) > (self._known.generation, self._known.number):
             self._known = Known(generation, number)
 
-    def _refused(self) -> VisitorState:
+    def refused(self) -> VisitorState:
         """Return why nobody is taken into line."""
         if self.view.state in (RoomState.CLOSED, RoomState.SOLD_OUT):
             return _STOPPED[self.view.state]
@@ -597,6 +616,15 @@ class RoomService:
 
     def _pace_wait_s(self, ahead: int) -> float | None:
         return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)
+
+    def _invited_wait_s(self, number: int, ahead: int) -> float | None:
+        """Return the expected wait of a number: of one of the invited, who is called at the turn in either line."""
+        wait_s, before = self._wait_s(ahead), self.view.invited.get(self.view.place(number))
+        if before is None or self.room.priority is None or wait_s is None:
+            return wait_s
+        in_line_s = self._wait_s(self.view.ahead_of(self.view.place(number)))
+        among_invited_s = self._wait_s(math.ceil((before + 1) / self.room.priority.share) - 1)
+        return min((one for one in (in_line_s, among_invited_s) if one is not None), default=wait_s)
 
     def _rate_per_minute(self) -> float:
         """Return the pace at this moment: the cap's while slots are free, else as fast as they come free."""

@@ -308,8 +308,8 @@ def test_who_came_back_before_the_draw_waits_as_all_do():
     order = played.drawn()
     assert (played.view.standing(3), played.view.standing(4)) == (WAITING, SILENT)
     order.remove(4)
-    assert [played.view.ahead(number) for number in order] == list(range(11))
-    assert played.line.present == 11
+    assert [played.view.ahead(number) for number in [*order, *played.join(1)]] == list(range(12))
+    assert played.line.present == 12
     played.hear(4)
     assert played.view.standing(4) == BACK
 

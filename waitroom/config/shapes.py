@@ -69,7 +69,6 @@ NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "outage_reserve"): "60s",
     ("rooms", "*", "languages"): ["ko", "en"],
     ("rooms", "*", "templates"): None,
-    ("rooms", "*", "priority"): None,
     ("rooms", "*", "one_ticket_per"): "cookie",
     ("rooms", "*", "cookie", "domain"): None,
     ("rooms", "*", "cookie", "same_site"): "auto",
@@ -358,6 +357,13 @@ class CorsShape(Shape):
     allowed_origins: list[_CallingOrigin] = _key([], "Each as scheme://host, with a port unless it is the usual one.")
 
 
+class PriorityShape(Shape):
+    """A line of their own for the invited."""
+
+    invites: Literal[True] = _key(default=True, description="Whoever uses a link of `waitroom invite` joins it.")
+    share: float = _key(0.2, "Of the calls, at most; what the invited do not use goes to the line.", ge=0.01, le=0.9)
+
+
 class EventShape(Shape):
     """A scheduled opening, and the room's limits that are others while it runs."""
 
@@ -440,6 +446,8 @@ class RoomShape(Shape):
         [], "Openings at a set time, each with a line of its own."
     )
 
+    priority: PriorityShape | None = _key(None, "A line of their own for the invited; null: no invites.")
+
 
 class SiteShape(Shape):
     """Hosts, and the origin behind them."""
@@ -497,6 +505,7 @@ SHAPES: Mapping[Place, type[Shape]] = {
     ("rooms", "*", "cookie"): CookieShape,
     ("rooms", "*", "cors"): CorsShape,
     ("rooms", "*", "events", "*"): EventShape,
+    ("rooms", "*", "priority"): PriorityShape,
 }
 """Which shape judges which mapping of the file."""
 

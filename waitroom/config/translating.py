@@ -14,6 +14,7 @@ from waitroom.model import (
     Admin,
     OriginTls,
     PathRule,
+    Priority,
     QueueingMethod,
     Refresh,
     Room,
@@ -60,6 +61,7 @@ def _room(shape: RoomShape) -> Room:
         "refresh": Refresh(**_named(Refresh, shape.refresh)),
         "allowed_origins": tuple(dict.fromkeys(shape.cors.allowed_origins)),
         "events": tuple(_event(event) for event in shape.events),
+        "priority": None if shape.priority is None else Priority(**_named(Priority, shape.priority)),
         "cookie_name": shape.cookie.name.replace("{room}", shape.name),
     }
     return Room(**_named(Room, shape, **made))

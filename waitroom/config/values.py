@@ -112,11 +112,18 @@ _RATE = Quantity("rate", "[0-9]{1,9}", {"/m": 1}, "60/m")
 
 # The store counts in whole milliseconds, no wait on the wire is meant to outlast a day, and no session or memory of a
 # place a month. Who wants a longer body than a TiB wants null. The rate ends where PEOPLE_MAX does.
+_BOUNDED = _DURATION.between("1ms", "720h")
 Timeout = Annotated[float, _DURATION.between("1ms", "24h"), _DURATION.schema()]
-Duration = Annotated[float, _DURATION.between("1ms", "720h"), _DURATION.schema()]
+Duration = Annotated[float, _BOUNDED, _DURATION.schema()]
 HeaderSize = Annotated[int, _SIZE.between("256B", "1MiB"), _SIZE.schema()]
 BodySize = Annotated[int, _SIZE.between("1B", "1024GiB"), _SIZE.schema()]
 Rate = Annotated[int, _RATE.between("1/m", "10000000/m"), _RATE.schema()]
+
+
+def duration(text: str) -> float:
+    """Return the seconds that a duration is: a command's argument, written as a setting is."""
+    value: float = _BOUNDED.func(text)  # type: ignore[call-arg]
+    return value
 
 
 def seconds(value: float) -> str:

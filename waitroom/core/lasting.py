@@ -24,7 +24,9 @@ from waitroom.core.queueing import (
     BACK,
     CALLED,
     CHUNK,
+    GONE,
     INSIDE,
+    INVITE_KEY,
     MASK,
     NEW,
     RETURNER,
@@ -140,6 +142,8 @@ def header(line: Line) -> dict[str, Any]:
         "opening": None if line.opening is None else asdict(line.opening),
         "readings": [asdict(reading) for reading in line.readings],
         "seeds": {event: seed.hex() for event, seed in line.seeds.items()},
+        "invited_credit": line.invited_credit,
+        "invites_used": line.invites_used,
         "draw": None if line.draw is None else line.draw.record() | {"dealt": line.order is not None},
     }
 
@@ -170,6 +174,8 @@ def changes(line: Line, slots_kept: AbstractSet[int], chunks: Iterable[int] = ()
             found.freed.append(number)
     found.entries = bytes(entries)
     found.repeats = [_repeat(key, *line._repeats[key]) for key in line.touched_keys if key in line._repeats]
+    invites = (key.removeprefix(INVITE_KEY) for key in line.touched_keys if key.startswith(INVITE_KEY))
+    found.repeats += [_repeat(INVITE_KEY + one, *line.invites[one]) for one in invites if one in line.invites]
     if line.draw is not None and line.draw.kept < line.draw.count:
         kept = max(line.draw.kept, line.draw.lost)
         found.listed = (kept, bytes(line.draw.tickets[(kept - line.draw.lost) * lots.TICKET_BYTES :]))
@@ -189,7 +195,7 @@ def everything(line: Line) -> None:
     """Take all of ``line`` for changed, for a record that begins anew."""
     line.touched = {*line._turns, *line._inside}
     line.touched_chunks.update(line._chunks)
-    line.touched_keys.update(line._repeats)
+    line.touched_keys.update(line._repeats, (INVITE_KEY + invite for invite in line.invites))
     if line.draw is not None:
         line.draw.kept = 0
 
@@ -246,7 +252,15 @@ def restore(room: Room, kept: Kept) -> Line:
     _derive(line)
     for one in sorted(kept.repeats, key=lambda repeat: repeat.until_ms):  # they are forgotten in this order
         joined = Joined(one.number, one.visitor, one.joined_ms, one.ahead, generation=line.generation)
-        line._repeats[one.key] = (one.until_ms, joined)
+        if one.key.startswith(INVITE_KEY):
+            line.invites[one.key.removeprefix(INVITE_KEY)] = (one.until_ms, joined)
+        else:
+            line._repeats[one.key] = (one.until_ms, joined)
+    line.invited_credit, line.invites_used = head.get("invited_credit", 0), head.get("invites_used", 0)
+    for _, joined in sorted(line.invites.values(), key=lambda used: used[1].ahead or 0):
+        place = line._place(joined.number)
+        if line._at(place) not in (INSIDE, GONE):
+            line._invited[place] = None
     return line
 
 

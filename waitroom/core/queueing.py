@@ -66,6 +66,14 @@ DUE_STEP_MS = 100
 MISSES_MAX = 2
 """After so many offers missed in a row, a place gets none until a person shows up in front of the page."""
 
+IN_LINE = (NEW, WAITING, BACK, SILENT)
+
+WHOLE = 1_000_000
+"""One call, in the parts in which the share of the invited is counted: sums of fractions would drift."""
+
+INVITE_KEY = "\n"
+"""Before the id of an invite, where it is kept among the keys of repeats: no header can hold it."""
+
 LOOKS_MAX = 8
 """How often a tick may draw somebody who turns out to be silent: each look costs a tenth of a millisecond."""
 
@@ -96,11 +104,17 @@ LATE_MS = 250
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest:
-    """A wish to join: the new visitor's id, when their page is told to ask first, and an optional repeat key."""
+    """A wish to join: the new visitor's id, when their page is told to ask first, and an optional repeat key.
+
+    ``invite`` is the id of an invite, good until ``invite_until_ms``; with it comes the ``number`` of who has a place.
+    """
 
     visitor: str
     told_s: float
     idempotency_key: str | None = None
+    invite: str | None = None
+    invite_until_ms: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,7 @@ class Joined:
 
     ``end_ms`` above zero means admitted, since ``joined_ms``; the clock has stood still for ``stood_ms`` by now.
     ``number`` zero means that nobody is taken into line here. ``ahead`` None: the order is still to be drawn.
+    ``spent``: the invite was used by somebody else, or its time is over.
     """
 
     number: int
@@ -118,6 +133,7 @@ class Joined:
     end_ms: int = 0
     generation: int = 1
     stood_ms: int = 0
+    spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +207,8 @@ class Snapshot:
     draws: tuple[Draw, ...] = ()
     undrawn: bool = False
     order: Order | None = None
+    invited: Mapping[int, int] = field(default_factory=dict, repr=False)
+    """Of who was invited and is not inside yet: how many of them joined before, by place."""
 
     @property
     def closed(self) -> bool:
@@ -219,7 +237,10 @@ class Snapshot:
 
     def ahead(self, number: int) -> int:
         """Return how many visitors will be called before ``number``. For one number this never rises."""
-        return self.ahead_of(self.place(number))
+        place = self.place(number)
+        # Whoever is invited is called at their turn in either line; all invited count, so that none can come back.
+        before = self.invited.get(place)
+        return self.ahead_of(place) if before is None else min(self.ahead_of(place), before)
 
     def ahead_of(self, place: int) -> int:
         """Return how many visitors will be called before whoever has ``place``."""
@@ -349,6 +370,10 @@ class Line:
         self._unseen_returns: set[int] = set()
         self._asks_by_ms = 0
         self._repeats: dict[str, tuple[int, Joined]] = {}
+        self.invites: dict[str, tuple[int, Joined]] = {}
+        self.invites_used = 0
+        self.invited_credit = 0
+        self._invited: dict[int, None] = {}
         self._silent_cursor = 0
         self._forget_cursor = 0
 
@@ -356,7 +381,12 @@ class Line:
 
     def join(self, requests: Iterable[JoinRequest], now_ms: int) -> list[Joined]:
         """Give the requests numbers in order of arrival; in standby admit as many as there is room for."""
-        return [self._repeat(request, now_ms) or self._join(request, now_ms) for request in requests]
+        return [
+            self._repeat(request, now_ms) or self._join(request, now_ms)
+            if request.invite is None
+            else self._redeem(request, request.invite, now_ms)
+            for request in requests
+        ]
 
     def hear(self, heard: Iterable[Heard], now_ms: int) -> None:
         """Note who asked for themselves, and by when each must ask again."""
@@ -380,13 +410,27 @@ class Line:
             called.append(number)
             self._open_turn(number, now_ms)
             free -= 1
-        first = len(called)
-        if self.room.queueing_method is QueueingMethod.RANDOM:
-            self._walk(0, now_ms, called)
-            self._pick(free, now_ms, called, below)
-        else:
-            self._walk(free, now_ms, called)
-        self._count_calls(called, first, now_ms)
+        self._earn(len(called))
+        walked: list[int] = []
+        while free and self._invited:
+            # One at a time, so that a share of the calls is a share of them, and not of those of whole ticks.
+            if self.invited_credit >= WHOLE and (place := self._next_invited(now_ms)) is not None:
+                self.invited_credit -= WHOLE
+                self._open_turn(place, now_ms)
+                called.append(place)
+            else:
+                before = len(walked)
+                self._call_next(1, now_ms, walked, below)
+                called += walked[before:]
+                if len(walked) == before:
+                    break
+            self._earn(1)
+            free -= 1
+        before = len(walked)
+        self._call_next(free, now_ms, walked, below)
+        called += walked[before:]
+        self._earn(len(walked) - before)
+        self._count_calls(called, walked, now_ms)
         return [self._number(place) for place in called]
 
     def claim(self, number: int, now_ms: int, silent_until_ms: int) -> Claimed:
@@ -594,6 +638,7 @@ class Line:
             draws=self.draws,
             undrawn=self.draw is not None and self.order is None,
             order=self.order,
+            invited={place: before for before, place in enumerate(self._invited)},
         )
 
     # -- the draw -------------------------------------------------------------------------------------------------
@@ -622,6 +667,7 @@ class Line:
         self._turns = {order.place(number): end_ms for number, end_ms in self._turns.items()}
         self._inside = {order.place(number): slot for number, slot in self._inside.items()}
         self._misses = {order.place(number): count for number, count in self._misses.items()}
+        self._invited = {order.place(number): None for number in self._invited}
         if self.touched is not None:
             self.touched.update(self._turns, self._inside)
 
@@ -751,10 +797,41 @@ class Line:
         # Whoever was admitted meanwhile gets the very pass again, which states the time of the admission.
         return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
 
+    def _redeem(self, request: JoinRequest, invite: str, now_ms: int) -> Joined:
+        """Let the bearer of an invite join the line of the invited: with the place they have, or a new one."""
+        self.invites = {one: kept for one, kept in self.invites.items() if kept[0] > now_ms}
+        spent = Joined(0, request.visitor, now_ms, generation=self.generation, spent=True)
+        if self.room.priority is None or request.invite_until_ms <= now_ms:
+            return spent
+        if invite in self.invites:
+            joined = self.invites[invite][1]
+            # Who was never heard never got the answer: it was lost, and whoever asks again is taken for the same.
+            unheard = self._standing(self._place(joined.number), now_ms) == NEW
+            return joined if unheard or joined.number == request.number else spent
+        place = self._place(request.number)
+        standing = self._standing(place, now_ms) if request.number else GONE
+        if standing in (CALLED, INSIDE):
+            return Joined(request.number, request.visitor, now_ms, generation=self.generation)
+        if standing in IN_LINE:
+            joined = Joined(request.number, request.visitor, now_ms, generation=self.generation)
+        else:
+            joined = self._join(request, now_ms)
+            place = joined.number
+        if joined.number:
+            # How many were used before it stands where people ahead do: their line is in this order.
+            self.invites[invite] = (request.invite_until_ms, replace(joined, ahead=self.invites_used))
+            self.invites_used += 1
+            if self.touched is not None:
+                self.touched_keys.add(INVITE_KEY + invite)
+            if not joined.end_ms:
+                self._invited[place] = None
+        return joined
+
     def _join(self, request: JoinRequest, now_ms: int) -> Joined:
         standby = self._standby(now_ms)
         rejects = self.room.queueing_method is QueueingMethod.REJECT and not self._gathers
-        if self._ended or (not standby and (rejects or self._full)):
+        full = self._full and request.invite is None
+        if self._ended or (not standby and (rejects or full)):
             return Joined(0, request.visitor, now_ms, generation=self.generation)
         self.issued = number = self.issued + 1
         self.joined += 1
@@ -845,6 +922,28 @@ class Line:
                         free -= 1
                 self.serving = candidate
 
+    def _call_next(self, free: int, now_ms: int, called: list[int], below: Callable[[int], int]) -> None:
+        """Open turns for ``free`` of the line, by its method."""
+        if self.room.queueing_method is QueueingMethod.RANDOM:
+            self._walk(0, now_ms, called)
+            self._pick(free, now_ms, called, below)
+        else:
+            self._walk(free, now_ms, called)
+
+    def _earn(self, calls: int) -> None:
+        """Let the invited have their share of so many calls; what they do not use goes to the line."""
+        if self.room.priority is not None:
+            earned = self.invited_credit + calls * int(self.room.priority.share * WHOLE)
+            # While nobody is there to use it no more is saved than one call; it takes two to give a large share.
+            self.invited_credit = min(2 * WHOLE if self._invited else WHOLE, earned)
+
+    def _next_invited(self, now_ms: int) -> int | None:
+        """Return the first of the invited who is present and was heard."""
+        waits = (WAITING, BACK)
+        return next(
+            (place for place in self._invited if self._at(place) in waits and not self._is_silent(place, now_ms)), None
+        )
+
     def _pick(self, free: int, now_ms: int, called: list[int], below: Callable[[int], int]) -> None:
         """Open turns for ``free`` of those who are present and were heard, each of them as likely as any other."""
         ids = self._chunk_ids[bisect_left(self._chunk_ids, (self.serving + 1) >> SHIFT) :]
@@ -876,13 +975,12 @@ class Line:
         self._set(number, CALLED)
         self._turns[number] = max(now_ms + self._claim_within_ms, asks_by_ms + grace_ms)
 
-    def _count_calls(self, called: list[int], first: int, now_ms: int) -> None:
+    def _count_calls(self, called: list[int], walked: list[int], now_ms: int) -> None:
         """Count the calls, and judge them once more by other means: what this counts should stay at 0.
 
-        ``first`` is the first of ``called`` that is no returner.
+        ``walked`` are those of ``called`` who are neither returners nor had the turn of the invited.
         """
         self.calls += len(called)
-        walked = called[first:]
         passed = walked and any(not self._is_silent(number, now_ms) for number in self._returners)
         ordered = self.room.queueing_method is not QueueingMethod.RANDOM
         self.overtakings += bool(passed or (ordered and walked != sorted(walked)))
@@ -1011,6 +1109,8 @@ class Line:
             del self._inside[number]
         if old == RETURNER:
             self._returners.remove(number)
+        if standing in (INSIDE, GONE):  # until then they count: a call may be missed
+            self._invited.pop(number, None)
         if standing in (BACK, RETURNER):
             self._unseen_returns.add(number)
             if standing == RETURNER:

@@ -114,6 +114,7 @@ class OwnKind(StrEnum):
     JOIN = "join"
     CLAIM = "claim"
     LEAVE = "leave"
+    INVITE = "invite"
     LIVE = "live"
     READY = "ready"
     ASSET = "asset"
@@ -122,11 +123,15 @@ class OwnKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OwnPath:
-    """A path of ours. ``name`` is the room's or the asset's; ``hidden`` is a page that says it is not in view."""
+    """A path of ours. ``name`` is the room's or the asset's; ``hidden`` is a page that says it is not in view.
+
+    ``code`` is what a link brings along: the text of an invite.
+    """
 
     kind: OwnKind
     name: str = ""
     hidden: bool = False
+    code: str = ""
 
 
 # --- The steps: what servers do to a path ------------------------------------------------------------------------
@@ -717,10 +722,11 @@ def _cover(
 
 
 _OWN = re.compile(
-    rb"/\.waitroom/(?:([a-z0-9-]{1,40})/(now|draw|me|join|claim|leave)"
+    rb"/\.waitroom/(?:([a-z0-9-]{1,40})/(now|draw|me|join|claim|leave|invite)"
     rb"|health/(live|ready)|assets/([A-Za-z0-9][A-Za-z0-9._-]{0,127}))"
 )
 
+_CODE = b"code="
 _ROUNDS_MAX = 16
 _SIGN = re.compile(_EVEN_LEAD + rb"%(?=[0-7])")
 _ESCAPED_SIGN = re.compile(rb"%(?:25)+(?=[0-9a-fA-FuU])")
@@ -738,7 +744,9 @@ def own_path(target: bytes, seen: Readings | None = None) -> OwnPath | None:
     if own is not None:
         room, action, health, asset = own.groups()
         if action:
-            return OwnPath(OwnKind(action.decode()), room.decode(), hidden=b"hidden=1" in query.split(b"&"))
+            pairs = query.split(b"&")
+            code = next((pair[len(_CODE) :] for pair in pairs if pair.startswith(_CODE)), b"")
+            return OwnPath(OwnKind(action.decode()), room.decode(), b"hidden=1" in pairs, code.decode("latin-1"))
         return OwnPath(OwnKind(health.decode())) if health else OwnPath(OwnKind.ASSET, asset.decode())
     seen = seen or readings(target)
     for reading in seen.paths:

@@ -24,7 +24,7 @@ from itsdangerous import Signer
 from itsdangerous.signer import SigningAlgorithm
 
 from waitroom.errors import InvalidToken
-from waitroom.model import Pass, Ticket
+from waitroom.model import Invite, Pass, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,11 @@ SECRET_CHARS_MIN = 32
 _VERSION = "1"
 _TICKET = "t"
 _PASS = "p"  # noqa: S105 - the letter of a kind, not a word to enter by
+_INVITE = "i"
 _TICKET_FIELDS = 8
 _PASS_FIELDS = 10
+_INVITE_FIELDS = 6
+_FIELDS = {_TICKET: _TICKET_FIELDS, _PASS: _PASS_FIELDS, _INVITE: _INVITE_FIELDS}
 # Digits without a leading zero, at most 16 of them: every number has one spelling and fits 2**53.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _VISITOR = re.compile(r"[0-9a-f]{16,32}")
@@ -80,7 +83,7 @@ class Keyring:
             raise ValueError("a keyring needs at least one key")
         self._signers: dict[tuple[str, str], _Signer] = {}
         for secret in secrets:
-            for kind in (_TICKET, _PASS):
+            for kind in _FIELDS:
                 self._signers[kind, key_id(secret)] = _Signer(secret, salt=f"waitroom.{kind}.{_VERSION}")
         self._newest = key_id(secrets[-1])
 
@@ -101,6 +104,10 @@ class Keyring:
             entry_pass.stood_ms,
         )
 
+    def sign_invite(self, invite: Invite) -> str:
+        """Return ``invite`` as text."""
+        return self._sign(_INVITE, invite.room, invite.id, invite.until_ms)
+
     def is_newest(self, text: str) -> bool:
         """Whether ``text``, a token of ours, was signed by the newest key."""
         return text.split(".", 3)[2] == self._newest
@@ -111,13 +118,29 @@ class Keyring:
         Raises ``InvalidToken`` with a reason of one word: ``oversized``, ``malformed``, ``unknown-kind``,
         ``unknown-key`` or ``forged``. Whether it is for this room, and still good, is for the caller to judge.
         """
+        kind, room, generation, number, visitor, *times = self._verified(text, (_TICKET, _PASS))
+        if not (all(map(_NUMBER.fullmatch, (generation, number, *times))) and _VISITOR.fullmatch(visitor)):
+            raise InvalidToken("malformed")
+        if kind == _TICKET:
+            return Ticket(room, int(generation), int(number), visitor, int(times[0]))
+        return Pass(room, int(generation), int(number), visitor, *map(int, times))
+
+    def read_invite(self, text: str) -> Invite:
+        """Return what the text of an invite states. Raises ``InvalidToken`` as ``read`` does."""
+        _, room, name, until_ms = self._verified(text, (_INVITE,))
+        if not (_VISITOR.fullmatch(name) and _NUMBER.fullmatch(until_ms)):
+            raise InvalidToken("malformed")
+        return Invite(room, name, int(until_ms))
+
+    def _verified(self, text: str, kinds: Sequence[str]) -> list[str]:
+        """Return the kind, and what stands between the id of the key and the signature."""
         if len(text) > TOKEN_BYTES_MAX:
             raise InvalidToken("oversized")
         stated, _, signature = text.rpartition(".")
         fields = stated.split(".")
-        if fields[0] not in (_TICKET, _PASS):
+        if fields[0] not in kinds:
             raise InvalidToken("unknown-kind")
-        if len(fields) != (_TICKET_FIELDS if fields[0] == _TICKET else _PASS_FIELDS) or fields[1] != _VERSION:
+        if len(fields) != _FIELDS[fields[0]] or fields[1] != _VERSION:
             raise InvalidToken("malformed")
         signer = self._signers.get((fields[0], fields[2]))
         if signer is None:
@@ -125,12 +148,7 @@ class Keyring:
         # Re-signing and comparing texts, instead of decoding theirs, is what rules out other spellings.
         if not (text.isascii() and hmac.compare_digest(signer.get_signature(stated), signature.encode())):
             raise InvalidToken("forged")
-        kind, _, _, room, generation, number, visitor, *times = fields
-        if not (all(map(_NUMBER.fullmatch, (generation, number, *times))) and _VISITOR.fullmatch(visitor)):
-            raise InvalidToken("malformed")
-        if kind == _TICKET:
-            return Ticket(room, int(generation), int(number), visitor, int(times[0]))
-        return Pass(room, int(generation), int(number), visitor, *map(int, times))
+        return [fields[0], *fields[3:]]
 
     def _sign(self, kind: str, *fields: str | int) -> str:
         stated = ".".join((kind, _VERSION, self._newest, *map(str, fields)))

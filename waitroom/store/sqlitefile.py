@@ -290,14 +290,10 @@ class RecordFile:
     # -- how ---------------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        # For its owner only, it and what SQLite keeps beside it, which takes the mode over. A folder that cannot be
-        # written is SQLite's to complain of.
-        with contextlib.suppress(OSError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self.path, isolation_level=None, timeout=BUSY_MS / 1000, check_same_thread=False)
         try:
             self._judge(db)  # before anything is written: it may be somebody else's
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in ("", "-wal", "-shm"):  # for its owner only; those that SQLite makes anew take the mode over
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self.path}{suffix}").chmod(0o600)
             db.execute("PRAGMA journal_mode = WAL")

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 from waitroom.core import cors
 from waitroom.model import Pass, VisitorState
 from waitroom.web.messages import Reply
-from waitroom.web.pages import ClosedView, ErrorView, FormView, FullView, Notice, NoticeView, WaitingView, problem
+from waitroom.web.pages import (
+    ClosedView,
+    ErrorView,
+    FormView,
+    FullView,
+    Notice,
+    NoticeView,
+    WaitingView,
+    local_url,
+    problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,6 +147,12 @@ def _shared(service: RoomService, body: bytes, tag: bytes, etag: bytes | None) -
     return Reply(200, [_JSON, *headers, _PLAIN, _NO_INDEX], body)
 
 
+def seen_there(target: str, cookies: Headers) -> Reply:
+    """Send a browser on to a path of this host, with what it was given."""
+    location = (b"Location", local_url(target).encode())
+    return Reply(303, [_NO_STORE, _NO_INDEX, _PLAIN, location, *cookies])
+
+
 class Answers:
     """The answers that are pages, from one set of templates."""
 
@@ -209,6 +225,14 @@ class Answers:
         """Return the page for a form from another site that cannot be sent once more; it made no place."""
         page = self._pages.notice(NoticeView(Notice.FORM, page_url))
         return Reply(429, [*self._headers(VisitorState.NONE), _retry(RETRY_S)], page)
+
+    def invite(self, page_url: str) -> Reply:
+        """Return the page of an invitation that is good, with the button that uses it."""
+        return Reply(200, self._headers(VisitorState.NONE), self._pages.invite(page_url))
+
+    def spent(self, page_url: str) -> Reply:
+        """Return the page of an invitation that is not good any more, or never was."""
+        return Reply(410, self._headers(VisitorState.NONE), self._pages.notice(NoticeView(Notice.SPENT, page_url)))
 
     def left(self, page_url: str, cookies: Headers) -> Reply:
         """Return the page for who gave up the place."""

@@ -18,6 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, assert_never
+from urllib.parse import urlencode
 
 from waitroom.core import commands, cors, forms
 from waitroom.core import headers as policy
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from waitroom.core.queueing import Claimed
     from waitroom.core.routing import OwnPath, Route
     from waitroom.errors import UpstreamError
-    from waitroom.model import Address, Settings
+    from waitroom.model import Address, Invite, Room, Settings
     from waitroom.service import RoomService
     from waitroom.upstream import Origin
     from waitroom.web.answers import Answers
@@ -400,7 +401,10 @@ class Desk:
     # -- paths of ours ------------------------------------------------------------------------------------------
 
     def _own(self, request: Request, own: OwnPath) -> Verdict | Awaitable[Verdict]:
-        method = b"POST" if own.kind in _POSTED else b"GET"
+        if own.kind is OwnKind.INVITE and request.method == b"POST":
+            method = b"POST"
+        else:
+            method = b"POST" if own.kind in _POSTED else b"GET"
         if own.kind in {OwnKind.UNKNOWN, OwnKind.ASSET}:
             return answers.text(404, "There is nothing here.")
         if request.method != method and not (method == b"GET" and request.method == b"HEAD"):
@@ -420,6 +424,9 @@ class Desk:
         visit = self._visit(request, service)
         if own.kind is OwnKind.ME:
             return self._me(visit, hidden=own.hidden)
+        if own.kind is OwnKind.INVITE and method == b"GET":
+            good = service.invite(own.code) is not None
+            return self._pages.invite(self._page_url(request, form=False)) if good else self._spent(visit)
         if visit.by_cookie and policy.same_site(request.fields, request.host) is False:
             # A cookie travels with other sites' forms too: nobody else's page may spend or end a visitor's turn.
             self._note("cross-site", service.room.name, visit.client)
@@ -428,7 +435,41 @@ class Desk:
             return self._api_join(visit)
         if own.kind is OwnKind.CLAIM:
             return self._api_claim(visit)
+        if own.kind is OwnKind.INVITE:
+            return self._redeem(visit, own.code)
         return self._leave(visit)
+
+    def _redeem(self, visit: Visit, code: str) -> Verdict | Awaitable[Verdict]:
+        """Use an invite; whoever is inside already keeps it."""
+        if visit.carried.entry_pass is not None:
+            return answers.seen_there(_front(visit.service.room), [])
+        if visit.carried.newer:
+            return self._away(visit, "its generation is not known yet")
+        invite = visit.service.invite(code)
+        return self._spent(visit) if invite is None else self._redeemed(visit, invite)
+
+    async def _redeemed(self, visit: Visit, invite: Invite) -> Verdict:
+        service, ticket = visit.service, visit.carried.ticket
+        try:
+            joined = await service.redeem(invite, ticket)
+        except StoreAway as error:
+            return self._away(visit, str(error))
+        if joined.spent:
+            return self._spent(visit)
+        if not joined.number:
+            return self._turn_away(visit, _REFUSED[service.refused()])
+        self._note("invited", service.room.name, visit.client, number=joined.number)
+        if joined.end_ms:
+            cookies = self._pass_cookies(visit, service.joined_pass(joined))
+        elif ticket is not None and joined.number == ticket.number:
+            cookies = []  # the place they had, in both lines now
+        else:
+            cookies = [self._ticket_cookie(visit, service.ticket_text(service.ticket(joined)))]
+        return answers.seen_there(_front(service.room), cookies)
+
+    def _spent(self, visit: Visit) -> Reply:
+        self._note("invite-spent", visit.service.room.name, visit.client)
+        return self._pages.spent(_front(visit.service.room))
 
     def _ready(self) -> Reply:
         """Say whether this worker may serve, and what an operator would want to know if it does."""
@@ -625,6 +666,12 @@ class Desk:
         """Count what was not simply forwarded, and log it: at most ten lines a second a reason."""
         self.counts[reason, room] += 1
         logger.info("%s", reason, extra={"reason": reason, "room": room, "client": client, **known})
+
+
+def _front(room: Room) -> str:
+    """Return where the room's pages begin, as its first rule names it."""
+    rule = room.match[0]
+    return f"{rule.path}?{urlencode(rule.query)}" if rule.query else rule.path
 
 
 def _came_from(request: Request) -> str | None:

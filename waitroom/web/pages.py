@@ -42,7 +42,7 @@ _HOURS_FROM_S = 5400
 
 _MINUTES_FROM_S = 120
 
-_TEMPLATES = ("waiting", "full", "closed", "error", "notice", "form")
+_TEMPLATES = ("waiting", "full", "closed", "error", "notice", "form", "invite")
 
 _PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 
@@ -87,6 +87,9 @@ class Notice(StrEnum):
 
     LEFT = "left"
     """The visitor gave up the place."""
+
+    SPENT = "spent"
+    """An invitation that is not good: used, over, or none of ours."""
 
     AWAY = "away"
     """No place can be given at the moment, because it could not be kept; the page tries again."""
@@ -315,6 +318,10 @@ class Pages:
     def notice(self, view: NoticeView) -> bytes:
         """Return a page of a few words."""
         return self._plain("notice", _Face(state=view.kind), view.page_url, view.retry_s)
+
+    def invite(self, page_url: str) -> bytes:
+        """Return the page of an invitation: a button, because whoever looks at a link must not use it up."""
+        return self._plain("invite", _Face(), page_url, None)
 
     def form(self, view: FormView) -> bytes:
         """Return the page that sends a form once more: by itself with script, by a button without."""
