@@ -15,7 +15,7 @@ from rooms import room
 
 from waitroom.core.queueing import CALLED, GONE, SERIES_STEP, WAITING, Heard, JoinRequest
 from waitroom.errors import StartError, StoreAway
-from waitroom.model import Pass, RoomEvent, RoomState
+from waitroom.model import Pass, Priority, RoomEvent, RoomState
 from waitroom.ports import Known, Lead, Noted, Stock
 from waitroom.store import frames
 from waitroom.store.memory import MemoryStore
@@ -803,6 +803,33 @@ async def test_a_keeper_that_hangs_collects_no_connections():
     await asyncio.sleep(0.05)
     assert not open_now
     server.close()
+
+
+# -- invites -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_invite_is_used_once_over_any_crash(opened):
+    """What was answered is kept: nobody else gets a place by it, and who has it stands in the line of the invited."""
+    store = await opened(priority=Priority(share=0.5), total_active_users=3)
+
+    async def redeem(invite):
+        until_ms = store.now_ms() + 600_000
+        request = JoinRequest("b" * 16, 2.0, None, invite, until_ms)
+        return (await store.store.join("launch", store.known, [request]))[0]
+
+    line = [joined.number for joined in await store.join(6)]
+    invited = (await redeem("a" * 16)).number
+    view = (await store.tick(*line, invited, budget=0)).snapshot
+    assert view.ahead(invited) == 0
+    assert (await redeem("a" * 16)).spent
+    await store.crash()
+    if store.keeps:
+        assert (await redeem("a" * 16)).spent
+        assert (await store.store.snapshot("launch")).invited == {invited: 0}
+        store.clock.advance(2)
+        assert (await store.tick(*line, invited)).called == [*line[:2], invited]
+    else:  # a lost record knows no more who used what, and gives no number twice
+        assert (await redeem("a" * 16)).number > invited
 
 
 # -- draws -------------------------------------------------------------------------------------------------------------
