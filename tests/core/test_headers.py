@@ -227,6 +227,7 @@ def test_our_word_about_odd_peers_and_hosts() -> None:
 def test_headers_that_others_use_are_owned(name: bytes, owned: bool) -> None:
     """What HTTP, browsers, proxies or we read in a header is no secret of one client's, and not to be dropped."""
     assert policy.is_owned(name) is owned
+    assert all(map(policy.is_owned, map(bytes.lower, policy.COMMON))), "what goes on at one look cannot be withheld"
 
 
 def test_a_secret_of_ours_stays_here() -> None:

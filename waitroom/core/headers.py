@@ -137,10 +137,9 @@ _NOT_FOR_CONNECTION = frozenset(
 )
 
 # What a shop wants to read itself, or a browser sends to every page: no secret of one client, and not ours to drop.
-_OF_HTTP = frozenset(
-    b"""accept accept-charset accept-encoding accept-language authorization cache-control cookie cookie2 date dnt
-    early-data from host idempotency-key max-forwards origin pragma priority range referer user-agent via warning
-    x-requested-with""".split()
+# ``COMMON`` goes on at one look, so nothing of it could be withheld anyway.
+_OF_HTTP = COMMON | frozenset(
+    b"accept-charset cookie cookie2 early-data from idempotency-key max-forwards set-cookie warning".split()
 )
 _FAMILIES = (b"waitroom-", b"content-", b"if-", b"sec-", b"access-control-", b"x-forwarded", b"proxy-", b"cf-")
 
@@ -215,10 +214,10 @@ def toward_origin(
             elif plain != b"forwarded":
                 said.add(plain)
                 kept.append(field)
-        else:
+        elif plain not in withheld:
             kept.append(field)
-    if options or withheld:
-        dropped = _named_by_connection(options) | withheld
+    if options:
+        dropped = _named_by_connection(options)
         kept = [field for field in kept if field[0].translate(_PLAIN) not in dropped]
     address, others = _introduction(peer, scheme, host)
     kept.append((address[0], b", ".join([*chain, address[1]])) if chain else address)
