@@ -19,6 +19,7 @@ ME = {
     "room",
     "state",
     "number",
+    "place",
     "ahead",
     "wait_s",
     "refresh_s",

@@ -234,7 +234,9 @@ def test_a_postponed_start_keeps_the_list_and_the_commitment():
     played = Played(DRAWN)
     before = played.shown[0].commitment
     played.join(2)
-    played.reload(replace(DRAWN, start_time_ms=DRAWN.start_time_ms + 20_000))
+    later = replace(DRAWN, prequeue_start_time_ms=BORN_MS + 5_000, start_time_ms=DRAWN.start_time_ms + 20_000)
+    played.reload(later)
+    assert len(played.shown) == 1
     played.tick(OPENS_S)
     played.join(2)
     played.tick(20)
