@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help demo test check format bench faults fuzz clean
+.PHONY: help demo test check format words bench faults fuzz clean
 
 help:
 	@echo "make demo    a shop, a crowd of 2,000, and the waiting room between them (DEMO_ARGS='--visitors 300')"
@@ -17,6 +17,7 @@ help:
 	@echo "make check   format, lint, types and the floors of the house"
 	@echo "make bench   every figure, as ratios against a peer in the same run"
 	@echo "make suites  other people's suites for WebSockets and HTTP caches, through Waitroom and through nginx"
+	@echo "make words   every sentence of the templates into the catalogues of the languages"
 	@echo "make clean   remove what the others made"
 
 demo: $(VENV)/demo.stamp
@@ -33,6 +34,9 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_floors.py
+
+words: $(VENV)/test.stamp
+	$(BIN)/python tools/words.py
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format .

@@ -4,7 +4,7 @@ Playwright starts a loop of its own in the thread it is used in, where pytest-as
 that asks for a ``page`` has plain tests only, and serves what it looks at from another thread or process; the browser
 ends with the file.
 
-Without Chromium these tests are skipped, and the reason says so; under ``CI=true``, where ``tools/chromium.py`` has
+Without Chromium these tests are skipped, and the reason says so; under ``CI=true``, where ``tools/programs.py`` has
 installed it, they fail instead.
 """
 
@@ -26,7 +26,7 @@ PATIENCE_MS = 10_000
 def chromium():
     """The browser; give ``new_context`` what a visitor differs in (viewport, colours, script, cookies)."""
     if CHROMIUM is None:
-        missing = "Chromium is not installed: `apt-get install chromium`, or `python3 tools/chromium.py` as root"
+        missing = "Chromium is not installed: `apt-get install chromium`, or `python3 tools/programs.py` as root"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only these tests pay for it
 

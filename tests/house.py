@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-DOCUMENT = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+DOCUMENT = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "en"}
 PATIENCE_S = 20.0
 
 

@@ -808,6 +808,34 @@ def test_warnings_of_a_room(load, match, bypass, word):
     assert all(warning.startswith("rooms.launch: ") and word in warning for warning in found)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("languages: []", "4: rooms[0].languages: is empty; write something such as [ko, en]"),
+        ("languages: [ko, ko]", "4: rooms[0].languages: `ko` stands twice; write it once"),
+        ("languages: [ko, KO]", "4: rooms[0].languages: `ko` stands twice; write it once"),
+        (
+            "languages: [../../etc]",
+            "4: rooms[0].languages[0]: `../../etc` is no language; write its tag, such as ko, en",
+        ),
+        ("languages: [no]", "4: rooms[0].languages[0]: `false` is not text to YAML; write it in quotes"),
+        ("templates: ''", "4: rooms[0].templates: is empty; write something such as our-pages"),
+    ],
+)
+def test_languages_and_templates_that_cannot_be(room_mistakes, line, message):
+    """Each is said with what would be right."""
+    (mistake,) = room_mistakes(line)
+    assert mistake.startswith(message)
+
+
+def test_languages_and_templates_arrive(load, tmp_path):
+    """A tag in its usual case, and a folder beside the file."""
+    text = "rooms:\n  - {name: a, match: [{path: /a/}], languages: [PT-br, zh-hant, en], templates: pages}\n"
+    (room,) = load(text).rooms
+    assert room.languages == ("pt-BR", "zh-Hant", "en")
+    assert room.templates == tmp_path / "pages"
+
+
 @pytest.mark.parametrize("fraction", ["", ".5", ".500", ".500123", ".500123456"])
 def test_a_moment_may_be_written_as_finely_as_programs_do(fraction: str) -> None:
     """What ``isoformat`` and its like print is read, and counted in whole milliseconds."""

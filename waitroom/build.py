@@ -29,7 +29,9 @@ from waitroom.store.serving import StoreServer
 from waitroom.store.sqlite import SqliteStore
 from waitroom.ticker import Ticker
 from waitroom.upstream import Origin
+from waitroom.web import samples
 from waitroom.web.answers import Answers
+from waitroom.web.catalogs import SOURCE
 from waitroom.web.desk import Desk
 from waitroom.web.hall import Hall
 from waitroom.web.joinlimit import JoinLimit
@@ -122,8 +124,9 @@ async def build(settings: Settings, secret_keys: Sequence[str], store_address: b
     # One pool an address and what it is known by: rooms and sites that share a shop share its kept connections.
     origins = {address: Origin(address, settings.limits) for address in settings.origins()}
     limit = JoinLimit(settings.limits.joins_per_client_per_minute, spare_private=not settings.trusted_proxies)
-    pages = Answers(Pages(resources.find("templates")))
-    desk = Desk(settings, services, origins, pages, limit, signer=AssertionSigner(secret_keys[-1]), clock=clock)
+    desk = Desk(
+        settings, services, origins, pages_of(settings), limit, signer=AssertionSigner(secret_keys[-1]), clock=clock
+    )
     return Parts(
         settings=settings,
         store=store,
@@ -132,6 +135,45 @@ async def build(settings: Settings, secret_keys: Sequence[str], store_address: b
         hall=Hall(desk, settings.limits),
         origins=origins,
     )
+
+
+def pages_of(settings: Settings) -> dict[str, dict[str, Answers]]:
+    """Return each room's answers in each of its languages, and under no name those for what no room covers.
+
+    Raises ``StartError`` when templates cannot be used, which is said of an operator's own by making every page once,
+    or when a room asks for a language that nobody translated.
+    """
+    ours = resources.find("templates")
+    for room in settings.rooms:
+        if room.templates is not None and not room.templates.is_dir():
+            raise StartError(f"rooms.{room.name}: templates: there is no folder {room.templates}")
+    made = {folder: Pages(ours, folder) for folder in {None, *(room.templates for room in settings.rooms)}}
+    spoken = {"": {language: Answers(made[None], language) for language in [SOURCE, *made[None].languages]}}
+    for room in settings.rooms:
+        pages = made[room.templates]
+        if unknown := [language for language in room.languages if language not in pages.languages]:
+            raise StartError(
+                f"rooms.{room.name}: languages: nobody translated the pages to {unknown[0]}; "
+                f"there are {', '.join(sorted(pages.languages))}, and docs/TEMPLATES.md says how to add one"
+            )
+        for language in room.languages if room.templates is not None else ():
+            try:
+                samples.every(pages, room.name, language)
+            except StartError as error:
+                raise StartError(f"rooms.{room.name}: templates in {room.templates}: {error}") from error
+        spoken[room.name] = {language: Answers(pages, language) for language in room.languages}
+    return spoken
+
+
+def doubts_of_pages(settings: Settings) -> list[str]:
+    """Return what is allowed in operators' own templates, and is yet worth a word. Raises as ``pages_of`` does."""
+    pages_of(settings)
+    return [
+        f"rooms.{room.name}: templates: {doubt}"
+        for room in settings.rooms
+        if room.templates is not None
+        for doubt in samples.doubts(Pages(resources.find("templates"), room.templates), room.name, room.languages)
+    ]
 
 
 async def _first_view(store: Store, room: str) -> Snapshot:

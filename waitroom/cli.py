@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waitroom import config, crashing, keys, logs
+from waitroom.build import doubts_of_pages
 from waitroom.channel import Orders
-from waitroom.commands import drawing, explain, inviting, operating
+from waitroom.commands import drawing, explain, inviting, operating, preview
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.sockets import listen
@@ -37,6 +38,7 @@ examples:
   waitroom check config/waitroom.yaml           every mistake of a configuration at once
   waitroom serve --config config/waitroom.yaml  the proxy
   waitroom explain --config FILE URL            which room a request meets, by which rule, and which shop gets it
+  waitroom preview                              every page a visitor may see, in a browser
   waitroom status --watch                       who waits, who is inside, and why it is not faster
   waitroom room launch hold                     nobody goes in for now
   waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
@@ -121,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(run=_schema)
 
     explain.add_to(commands)
+    preview.add_to(commands)
     operating.add_to(commands)
     drawing.add_to(commands)
     inviting.add_to(commands)
@@ -218,7 +221,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     settings = config.load(options.file, os.environ)
-    for warning in config.warnings(settings):
+    for warning in [*config.warnings(settings), *doubts_of_pages(settings)]:
         print(f"warning: {warning}", file=sys.stderr)
     print("OK")
     return 0

@@ -258,7 +258,8 @@ class Room:
     """A protected part of a site, with its limits.
 
     ``None`` for ``max_waiting`` means no limit, for ``origin`` that the site's own is behind it. ``allowed_origins``
-    are those whose pages may call by script, as browsers name them.
+    are those whose pages may call by script, as browsers name them. ``languages`` are those of its pages, the first for
+    who asks for none of them; ``templates`` is the folder whose files stand in for ours.
     """
 
     name: str
@@ -282,6 +283,8 @@ class Room:
     cookie_name: str = ""
     origin: Address | None = None
     allowed_origins: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("ko", "en")
+    templates: Path | None = None
     events: tuple[RoomEvent, ...] = ()
     priority: Priority | None = None
 

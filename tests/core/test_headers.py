@@ -18,6 +18,7 @@ from waitroom.core.headers import (
     is_document,
     is_prefetch,
     is_trusted,
+    language,
     path_on,
     prefers_json,
     private_cache,
@@ -549,6 +550,30 @@ def test_a_crawler_says_so(agent: bytes, crawler: bool) -> None:
     """Those that say it by name; no telephone and no app's own browser is taken for one."""
     assert is_crawler({b"user-agent": agent}) is crawler
     assert not is_crawler({})
+
+
+@pytest.mark.parametrize(
+    ("accepted", "chosen"),
+    [
+        (b"", "ko"),
+        (b"en-US,en;q=0.9", "en"),
+        (b"ko-KR,ko;q=0.9,en-US;q=0.8,en;q=0.7", "ko"),
+        (b"fr, ja;q=0.3, en;q=0.2", "ja"),
+        (b"fr-CA, de", "ko"),
+        (b"EN", "en"),
+        (b"en;q=0, ja;q=0.1", "ja"),
+        (b"en;q=zero", "ko"),
+        (b"*", "ko"),
+        (b"pt-br", "pt-BR"),
+        (b"pt", "ko"),
+        (b"\xff\xfe, en", "en"),
+        (b"x," * 200 + b"en", "ko"),
+        (b"en-" * 80, "en"),
+    ],
+)
+def test_a_visitor_is_spoken_to_in_the_language_asked_for(accepted: bytes, chosen: str) -> None:
+    """The most wanted of those offered; a longer tag is content with a shorter one; else the first."""
+    assert language({b"accept-language": accepted}, ("ko", "en", "ja", "pt-BR")) == chosen
 
 
 @pytest.mark.parametrize(

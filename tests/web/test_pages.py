@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from waitroom.errors import StartError
 from waitroom.model import VisitorState
+from waitroom.web import samples
 from waitroom.web.pages import (
     ClosedView,
     ErrorView,
@@ -118,6 +119,14 @@ def page(request):
 def test_every_page_is_small(page):
     """A page weighs at most 12 kB with its style and script: it is sent to a whole crowd in the same second."""
     assert len(page) <= 12_000
+
+
+@pytest.mark.parametrize("language", sorted(PAGES.languages))
+def test_every_page_is_small_in_every_language(language):
+    """No language makes a page heavier than that, and each page says which it is."""
+    for name, page in samples.every(PAGES, "launch", language).items():
+        assert len(page) <= 12_000, name
+        assert f'<html lang="{language}">'.encode() in page, name
 
 
 def test_every_page_has_what_assistive_software_needs(page):

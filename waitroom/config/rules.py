@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from waitroom.model import Network
 
 _ROOM_NAME = re.compile(r"[a-z0-9-]{1,40}")
+REGION_CHARS = 2
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8}){0,3}")
 _METHOD = re.compile(r"[A-Z][A-Z0-9-]{0,31}")
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
@@ -144,6 +146,21 @@ def secret_header(value: object) -> SecretHeader:
     if _HEADER_VALUE.fullmatch(secret) is None:
         raise ValueError(f"has a value that is none; write 1 to {_SECRET_CHARS_MAX} visible ASCII characters")
     return SecretHeader(name.lower(), secret)
+
+
+def language(value: str) -> str:
+    """Return a language's tag (RFC 5646) in the usual case: ``ko``, ``pt-BR``, ``zh-Hant``."""
+    if _LANGUAGE.fullmatch(value) is None:
+        raise ValueError(f"{shown(value)} is no language; write its tag, such as ko, en or pt-BR")
+    first, *rest = value.lower().split("-")
+    return "-".join([first, *(part.upper() if len(part) == REGION_CHARS else part.title() for part in rest)])
+
+
+def all_different(values: list[str]) -> list[str]:
+    """Return a list in which nothing stands twice."""
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"{shown(twice[0])} stands twice; write it once")
+    return values
 
 
 def cookie_name(value: str) -> str:

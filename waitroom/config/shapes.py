@@ -67,8 +67,6 @@ NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "admission_floor_per_minute"): 0,
     ("rooms", "*", "shared_polls"): False,
     ("rooms", "*", "outage_reserve"): "60s",
-    ("rooms", "*", "languages"): ["ko", "en"],
-    ("rooms", "*", "templates"): None,
     ("rooms", "*", "one_ticket_per"): "cookie",
     ("rooms", "*", "cookie", "domain"): None,
     ("rooms", "*", "cookie", "same_site"): "auto",
@@ -249,6 +247,7 @@ _CallingOrigin = Annotated[
     PlainValidator(rules.calling_origin),
     WithJsonSchema({"type": "string", "pattern": "^https?://[^/?#@*]+$"}),
 ]
+_Language = Annotated[str, AfterValidator(rules.language)]
 _Path = Annotated[str, AfterValidator(rules.path)]
 _SecretHeader = Annotated[
     SecretHeader,
@@ -441,6 +440,12 @@ class RoomShape(Shape):
     )
     cacheable: bool = _switch("true: shared caches may keep the room's documents.")
     cookie: CookieShape = _key({"name": "waitroom_{room}"}, "The cookie that holds the ticket or the pass.")
+    languages: Annotated[list[_Language], Field(min_length=1), AfterValidator(rules.all_different)] = _key(
+        ["ko", "en"], "The languages of the room's pages; the first is for who asks for none of them."
+    )
+    templates: str | None = _key(
+        None, "A folder of templates that stand in for ours, relative to this file; null: none.", pattern=r"\S"
+    )
     cors: CorsShape = _key({"allowed_origins": []}, "Which other origins' pages may call the room's URLs by script.")
     events: Annotated[list[EventShape], AfterValidator(_in_turn), AfterValidator(_called_as_drawn)] = _key(
         [], "Openings at a set time, each with a line of its own."

@@ -42,7 +42,7 @@ def settings(shape: FileShape, folder: Path) -> Settings:
         "trusted_proxies": tuple(shape.trusted_proxies),
         "admin": Admin(shape.admin.listen, folder / shape.admin.token_file),
         "limits": WireLimits(**_named(WireLimits, shape.limits)),
-        "rooms": tuple(_room(room) for room in shape.rooms),
+        "rooms": tuple(_room(room, folder) for room in shape.rooms),
     }
     return Settings(**_named(Settings, shape, **made))
 
@@ -52,7 +52,7 @@ def _origin(address: Address, tls: OriginTlsShape) -> Address:
     return address if known_by == OriginTls() else replace(address, tls=known_by)
 
 
-def _room(shape: RoomShape) -> Room:
+def _room(shape: RoomShape, folder: Path) -> Room:
     made = {
         "origin": None if shape.origin is None else _origin(shape.origin, shape.origin_tls),
         "match": tuple(_rule(rule) for rule in shape.match),
@@ -60,6 +60,8 @@ def _room(shape: RoomShape) -> Room:
         "queueing_method": QueueingMethod(shape.queueing_method),
         "refresh": Refresh(**_named(Refresh, shape.refresh)),
         "allowed_origins": tuple(dict.fromkeys(shape.cors.allowed_origins)),
+        "languages": tuple(shape.languages),
+        "templates": None if shape.templates is None else folder / shape.templates,
         "events": tuple(_event(event) for event in shape.events),
         "priority": None if shape.priority is None else Priority(**_named(Priority, shape.priority)),
         "cookie_name": shape.cookie.name.replace("{room}", shape.name),

@@ -35,6 +35,12 @@ COOKIE_BYTES_MAX = 512
 HOPS_MAX = 16
 """Addresses of ``X-Forwarded-For`` that are believed on the way back to the client."""
 
+LANGUAGES_BYTES_MAX = 256
+"""Bytes of ``Accept-Language`` that are read. Browsers send some 40."""
+
+LANGUAGES_KEPT = 1024
+"""Readings of it that are remembered: a crowd speaks few languages, and spells them in a few ways."""
+
 RANGES_MAX = 64
 """Media ranges of ``Accept`` that are read. Browsers send about eight."""
 
@@ -537,6 +543,30 @@ def prefers_json(fields: Mapping[bytes, bytes]) -> bool:
     """Tell whether ``Accept`` names JSON, and not HTML before it."""
     html, json = _preferences(fields)
     return json > html
+
+
+def language(fields: Mapping[bytes, bytes], offered: tuple[str, ...]) -> str:
+    """Return which of the languages ``offered`` a visitor wants most, the first if none (RFC 4647, 3.4: lookup).
+
+    ``ko-KR`` is content with ``ko``, and ``en`` with nothing that says more, such as ``en-GB``.
+    """
+    return _language(fields.get(b"accept-language", b"")[:LANGUAGES_BYTES_MAX], offered)
+
+
+@lru_cache(LANGUAGES_KEPT)
+def _language(accepted: bytes, offered: tuple[str, ...]) -> str:
+    by_tag = {tag.lower(): tag for tag in offered}
+    best, best_quality = offered[0], 0.0
+    for entry in accepted.decode("latin-1").lower().split(","):
+        tag, _, parameters = entry.partition(";")
+        quality = _quality(parameters.encode("latin-1"))
+        parts = tag.strip().split("-")
+        found = next(
+            (by_tag[tag] for end in range(len(parts), 0, -1) if (tag := "-".join(parts[:end])) in by_tag), None
+        )
+        if found is not None and quality > best_quality:
+            best, best_quality = found, quality
+    return best
 
 
 def _preferences(fields: Mapping[bytes, bytes]) -> tuple[tuple[float, int], tuple[float, int]]:

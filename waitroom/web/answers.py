@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from waitroom.core import cors
 from waitroom.model import Pass, VisitorState
+from waitroom.web.catalogs import SOURCE
 from waitroom.web.messages import Reply
 from waitroom.web.pages import (
     ClosedView,
@@ -154,10 +155,11 @@ def seen_there(target: str, cookies: Headers) -> Reply:
 
 
 class Answers:
-    """The answers that are pages, from one set of templates."""
+    """The answers that are pages, from one set of templates and in one language."""
 
-    def __init__(self, pages: Pages) -> None:
+    def __init__(self, pages: Pages, language: str = SOURCE) -> None:
         self._pages = pages
+        self._language = language
         self._csp = (b"Content-Security-Policy", pages.csp)
         self._form_csp = (b"Content-Security-Policy", pages.form_csp)
 
@@ -187,7 +189,8 @@ class Answers:
                 place=told.place,
                 undrawn=service.view.undrawn,
                 at_random=service.at_random,
-            )
+            ),
+            self._language,
         )
         headers = [*self._headers(told.state), _retry(refresh_s), *cookies]
         if not scripted:
@@ -197,46 +200,50 @@ class Answers:
     def full(self, service: RoomService, page_url: str) -> Reply:
         """Return the page for whom the line has no place: 503, and when to try again."""
         retry_s = math.ceil(service.room.refresh.far_s)
-        page = self._pages.full(FullView(page_url, retry_s, service.view.overrides.message))
+        page = self._pages.full(FullView(page_url, retry_s, service.view.overrides.message), self._language)
         return Reply(503, [*self._headers(VisitorState.FULL), _retry(retry_s)], page)
 
     def ended(self, service: RoomService, state: VisitorState, page_url: str) -> Reply:
         """Return the page for whom there is neither entry nor line: rejected, closed, or sold out for good."""
-        page = self._pages.closed(ClosedView(page_url, state, service.view.overrides.message))
+        page = self._pages.closed(ClosedView(page_url, state, service.view.overrides.message), self._language)
         retry_s = RETRY_S if state is VisitorState.REJECTED else ENDED_RETRY_S
         return Reply(503, [*self._headers(state), _retry(retry_s)], page)
 
     def away(self, page_url: str) -> Reply:
         """Return the page for who is new while nobody can be given a place; it tries again by itself."""
-        page = self._pages.notice(NoticeView(Notice.AWAY, page_url, RETRY_S))
+        page = self._pages.notice(NoticeView(Notice.AWAY, page_url, RETRY_S), self._language)
         return Reply(503, [*self._headers(VisitorState.NONE), _retry(RETRY_S)], page)
 
     def busy(self, page_url: str, retry_s: int) -> Reply:
         """Return the page for an address that took its share of places; it tries again by itself."""
-        page = self._pages.notice(NoticeView(Notice.BUSY, page_url, retry_s))
+        page = self._pages.notice(NoticeView(Notice.BUSY, page_url, retry_s), self._language)
         return Reply(429, [*self._headers(VisitorState.NONE), _retry(retry_s)], page)
 
     def form(self, view: FormView) -> Reply:
         """Return the page that sends another site's form once more. To whoever reads no pages: it was not sent on."""
         headers = self._headers(VisitorState.NONE, self._form_csp)
-        return Reply(429, [*headers, _retry(RETRY_S)], self._pages.form(view))
+        return Reply(429, [*headers, _retry(RETRY_S)], self._pages.form(view, self._language))
 
     def form_lost(self, page_url: str) -> Reply:
         """Return the page for a form from another site that cannot be sent once more; it made no place."""
-        page = self._pages.notice(NoticeView(Notice.FORM, page_url))
+        page = self._pages.notice(NoticeView(Notice.FORM, page_url), self._language)
         return Reply(429, [*self._headers(VisitorState.NONE), _retry(RETRY_S)], page)
 
     def invite(self, page_url: str) -> Reply:
         """Return the page of an invitation that is good, with the button that uses it."""
-        return Reply(200, self._headers(VisitorState.NONE), self._pages.invite(page_url))
+        return Reply(200, self._headers(VisitorState.NONE), self._pages.invite(page_url, self._language))
 
     def spent(self, page_url: str) -> Reply:
         """Return the page of an invitation that is not good any more, or never was."""
-        return Reply(410, self._headers(VisitorState.NONE), self._pages.notice(NoticeView(Notice.SPENT, page_url)))
+        return Reply(
+            410,
+            self._headers(VisitorState.NONE),
+            self._pages.notice(NoticeView(Notice.SPENT, page_url), self._language),
+        )
 
     def left(self, page_url: str, cookies: Headers) -> Reply:
         """Return the page for who gave up the place."""
-        page = self._pages.notice(NoticeView(Notice.LEFT, page_url))
+        page = self._pages.notice(NoticeView(Notice.LEFT, page_url), self._language)
         return Reply(200, [*self._headers(VisitorState.NONE), *cookies], page)
 
     def origin_failed(
@@ -246,7 +253,7 @@ class Answers:
         more = [_retry(RETRY_S), *([_state(VisitorState.ADMITTED)] if place_kept else []), *cookies]
         if not document:
             return text(status, "The shop does not answer. Try again in a moment.", *more)
-        page = self._pages.error(ErrorView(page_url, RETRY_S if again else None, place_kept))
+        page = self._pages.error(ErrorView(page_url, RETRY_S if again else None, place_kept), self._language)
         return Reply(status, [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, self._csp, *more], page)
 
     @staticmethod

@@ -30,6 +30,7 @@ from waitroom.model import Pass, RoomState, Ticket, VisitorState
 from waitroom.ports import Stock
 from waitroom.service import Carried, Told
 from waitroom.web import answers, cloudflare, framing, ways
+from waitroom.web.answers import Answers
 from waitroom.web.messages import Gather, Relay, Reply
 from waitroom.web.pages import FormView
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from waitroom.model import Address, Invite, Room, Settings
     from waitroom.service import RoomService
     from waitroom.upstream import Origin
-    from waitroom.web.answers import Answers
     from waitroom.web.joinlimit import JoinLimit
     from waitroom.web.messages import Headers, Request, Verdict
 
@@ -81,14 +81,18 @@ class Visit:
 
 
 class Desk:
-    """Answers requests for one worker. ``origins`` has every address that the settings forward to."""
+    """Answers requests for one worker. ``origins`` has every address that the settings forward to.
+
+    ``pages`` has each room's answers in each of its languages, and under no name those for what no room covers. The
+    first language is for who asks for none of them.
+    """
 
     def __init__(
         self,
         settings: Settings,
         services: Mapping[str, RoomService],
         origins: Mapping[Address, Origin],
-        pages: Answers,
+        pages: Mapping[str, Mapping[str, Answers]],
         joins: JoinLimit,
         *,
         signer: AssertionSigner,
@@ -260,7 +264,7 @@ class Desk:
         wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
         if wait_s:
             self._note("joins-per-client", visit.service.room.name, visit.client)
-            return self._pages.busy(self._page_url(visit.request, form=form), math.ceil(wait_s))
+            return self._pages_for(visit).busy(self._page_url(visit.request, form=form), math.ceil(wait_s))
         return self._joined(visit, form=form)
 
     def _heed(self, service: RoomService, entry_pass: Pass, said: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -325,7 +329,7 @@ class Desk:
         if not visit.document:
             reply = answers.refused(503, "Try again in a moment.", visit.service, answers.RETRY_S)
             return self._readable(visit.request, visit.service.room.name, reply)
-        return self._pages.away(self._page_url(visit.request, form=visit.request.method not in _SAFE))
+        return self._pages_for(visit).away(self._page_url(visit.request, form=visit.request.method not in _SAFE))
 
     def _not_yet(self, visit: Visit, ticket: Ticket, claimed: Claimed, *, whole: bool) -> Told:
         """Return what a visitor is told whose claim found no slot, or the minute spent."""
@@ -340,7 +344,7 @@ class Desk:
     def _waiting(self, visit: Visit, told: Told, cookies: Headers, *, form: bool) -> Reply:
         scripted = any(name in visit.request.fields for name in (b"sec-fetch-mode", b"sec-fetch-site"))
         page_url = self._page_url(visit.request, form=form)
-        return self._pages.waiting(visit.service, told, page_url, cookies, form=form, scripted=scripted)
+        return self._pages_for(visit).waiting(visit.service, told, page_url, cookies, form=form, scripted=scripted)
 
     def _told_where(self, visit: Visit) -> Reply | None:
         """Tell an app that asks for a page's address as JSON where its visitor stands, if they have a place."""
@@ -366,20 +370,20 @@ class Desk:
             case Refusal.PREFLIGHT:
                 callers = self._callers[visit.service.room.name]
                 allowed = cors.answer_to_preflight(visit.request.fields, callers, framing.METHODS)
-                return self._pages.preflight(visit.service, allowed)
+                return Answers.preflight(visit.service, allowed)
             case Refusal.NOT_A_DOCUMENT:
-                reply = self._told_where(visit) or self._pages.turned_away(visit.service)
+                reply = self._told_where(visit) or Answers.turned_away(visit.service)
                 return self._readable(visit.request, visit.service.room.name, reply)
             case Refusal.CROSS_SITE_FORM:
                 return self._once_more(visit, page_url)
             case Refusal.FULL:
-                return self._pages.full(visit.service, page_url)
+                return self._pages_for(visit).full(visit.service, page_url)
             case Refusal.REJECTED:
-                return self._pages.ended(visit.service, VisitorState.REJECTED, page_url)
+                return self._pages_for(visit).ended(visit.service, VisitorState.REJECTED, page_url)
             case Refusal.CLOSED:
-                return self._pages.ended(visit.service, VisitorState.CLOSED, page_url)
+                return self._pages_for(visit).ended(visit.service, VisitorState.CLOSED, page_url)
             case Refusal.SOLD_OUT:
-                return self._pages.ended(visit.service, VisitorState.SOLD_OUT, page_url)
+                return self._pages_for(visit).ended(visit.service, VisitorState.SOLD_OUT, page_url)
             case _:
                 assert_never(refusal)
 
@@ -387,14 +391,14 @@ class Desk:
         """Have another site's form sent again from here, where that is the same form."""
         request = visit.request
         if not forms.can_be_read(request.fields):
-            return self._pages.form_lost(page_url)
+            return self._pages_for(visit).form_lost(page_url)
 
         def reply(body: bytes | None) -> Reply:
             fields = None if body is None else forms.read(body)
             if fields is None:
-                return self._pages.form_lost(page_url)
+                return self._pages_for(visit).form_lost(page_url)
             trail = forms.trail(visit.service.room.name, request.headers)
-            return self._pages.form(FormView(request.target.decode("latin-1"), trail, fields))
+            return self._pages_for(visit).form(FormView(request.target.decode("latin-1"), trail, fields))
 
         return Gather(forms.FORM_BYTES_MAX, reply)
 
@@ -426,7 +430,7 @@ class Desk:
             return self._me(visit, hidden=own.hidden)
         if own.kind is OwnKind.INVITE and method == b"GET":
             good = service.invite(own.code) is not None
-            return self._pages.invite(self._page_url(request, form=False)) if good else self._spent(visit)
+            return self._pages_for(visit).invite(self._page_url(request, form=False)) if good else self._spent(visit)
         if visit.by_cookie and policy.same_site(request.fields, request.host) is False:
             # A cookie travels with other sites' forms too: nobody else's page may spend or end a visitor's turn.
             self._note("cross-site", service.room.name, visit.client)
@@ -469,7 +473,7 @@ class Desk:
 
     def _spent(self, visit: Visit) -> Reply:
         self._note("invite-spent", visit.service.room.name, visit.client)
-        return self._pages.spent(_front(visit.service.room))
+        return self._pages_for(visit).spent(_front(visit.service.room))
 
     def _ready(self) -> Reply:
         """Say whether this worker may serve, and what an operator would want to know if it does."""
@@ -560,7 +564,7 @@ class Desk:
         reach("release-answered")
         cookies = [answers.cookie(service.room, "", 0, https=visit.https)] if visit.by_cookie else []
         if visit.document:
-            return self._pages.left(_came_from(visit.request) or "/", cookies)
+            return self._pages_for(visit).left(_came_from(visit.request) or "/", cookies)
         return answers.told_json(service, Told(VisitorState.NONE), {}, cookies)
 
     # -- how ----------------------------------------------------------------------------------------------------
@@ -598,7 +602,7 @@ class Desk:
         def fallback(error: UpstreamError) -> Reply:
             known = {"why": error.why} if error.why else {}
             self._note(f"origin-{error.reason}", room, client, origin=str(origin.address), **known)
-            reply = self._pages.origin_failed(
+            reply = self._in_words(request, room).origin_failed(
                 error.status,
                 self._page_url(request, form=request.method not in _SAFE),
                 cookies or [],
@@ -615,6 +619,14 @@ class Desk:
         address = self._ways.origin(request.host, room)
         assert address is not None, "a host of no site is refused before anything else"
         return self._origins[address]
+
+    def _pages_for(self, visit: Visit) -> Answers:
+        return self._in_words(visit.request, visit.service.room.name)
+
+    def _in_words(self, request: Request, room: str) -> Answers:
+        """Return a room's pages in its visitor's language."""
+        spoken = self._pages[room]
+        return spoken[policy.language(request.fields, tuple(spoken))]
 
     def _readable(self, request: Request, room: str, reply: Reply) -> Reply:
         """Return an answer about a room such that the page of an origin that may call the room can read it."""

@@ -8,6 +8,8 @@ costs one join of bytes: some 9 microseconds where rendering takes 150.
 Safety rests on three rules. A template is cut before any visitor's value is near it, at marks that are random for each
 process. Every value is escaped as it is put in. Every address is made one of this host by ``local_url``.
 
+The words are said in the visitor's language, which is one of the things that make a face (``web/catalogs.py``).
+
 Style and scripts are constants, named by their hashes in ``csp``: markup that got in would still run nothing.
 """
 
@@ -25,17 +27,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import jinja2
+import rcssmin
+import rjsmin
 from markupsafe import Markup, escape
 
 from waitroom.errors import StartError
 from waitroom.model import Refresh, VisitorState
+from waitroom.web import catalogs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _FACES_MAX = 512
-"""Layouts kept, some 10 kB each. One room has about 30 in use; what no longer fits is rendered again."""
+"""Layouts kept, some 10 kB each. One room has about 30 in use in a language; what no longer fits is rendered again."""
 
 _HOURS_FROM_S = 5400
 """Beyond an hour and a half minutes pretend to know more than anyone does."""
@@ -45,12 +50,6 @@ _MINUTES_FROM_S = 120
 _TEMPLATES = ("waiting", "full", "closed", "error", "notice", "form", "invite")
 
 _PRINTABLE = "".join(map(chr, range(ord("!"), ord("~") + 1)))
-
-_CSS_SPACE = re.compile(r"\s*([{};,!])\s*|(?<=[a-z-]): ")
-"""Space that means nothing in a style sheet without strings: the page has none to spare."""
-
-_SCRIPT_SPACE = re.compile(r'("[^"\n]*")| ?([=*<>?:,;{}()&|!]) ?')
-"""Texts, which stay, and space that means nothing in a script. Not around `+` and `-`: two are another sign."""
 
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
 
@@ -181,6 +180,7 @@ class _Face(NamedTuple):
     A tuple because one is made for every page, in a third of the time.
     """
 
+    language: str
     room: str = ""
     state: str = ""
     ahead: str = ""
@@ -211,6 +211,8 @@ class _Layout:
         The values are escaped together, a line each: a call for each would cost more than all the rest. A value of two
         lines is a mistake of the caller's: ``ValueError``.
         """
+        if not self.marks:
+            return self.around[0]
         parts = [b""] * (2 * len(self.marks) + 1)
         parts[::2] = self.around
         parts[1::2] = (
@@ -220,43 +222,48 @@ class _Layout:
 
 
 class Pages:
-    """The pages of one folder of templates, compiled once. Safe to share; every method returns a whole document.
+    """The pages of a folder of templates, compiled once. Safe to share; every method returns a whole document.
 
-    ``csp`` is the value of the ``Content-Security-Policy`` all of them are to be sent with, but for the form's, which
-    has ``form_csp``.
+    ``own_dir`` is an operator's folder, whose files stand in for those of the same name; as ``ours/NAME`` the replaced
+    ones can still be extended. ``languages`` are those that the pages can speak. ``csp`` is the value of the
+    ``Content-Security-Policy`` all of them are to be sent with, but for the form's, which has ``form_csp``.
     """
 
-    def __init__(self, templates_dir: Path) -> None:
-        """Raise ``StartError`` when a template is missing or does not compile."""
+    def __init__(self, templates_dir: Path, own_dir: Path | None = None) -> None:
+        """Raise ``StartError`` when a template or a catalogue is missing, or cannot be used."""
+        folders = [templates_dir] if own_dir is None else [own_dir, templates_dir]
+        ours = jinja2.FileSystemLoader(templates_dir)
         environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(templates_dir),
+            loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(folders), jinja2.PrefixLoader({"ours": ours})]),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+        # Not ASCII alone: a character of Korean would take six bytes instead of three.
+        environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
         try:
-            style, waiting, retry, form = (
-                _lean(templates_dir / name) for name in ("page.css", "waiting.js", "retry.js", "form.js")
-            )
-            waiting, retry = (_SCRIPT_SPACE.sub(lambda found: found[1] or found[2], code) for code in (waiting, retry))
-            style = _CSS_SPACE.sub(lambda found: found[1] or ":", style)
             self._templates = {name: environment.get_template(f"{name}.html") for name in _TEMPLATES}
+            style = rcssmin.cssmin(_text(folders, "page.css"))
+            waiting, retry, form = (rjsmin.jsmin(_text(folders, f"{name}.js")) for name in ("waiting", "retry", "form"))
         except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
-            raise StartError(f"templates in {templates_dir} cannot be used: {error}") from error
+            raise StartError(f"templates in {folders[0]} cannot be used: {_where(error)}") from error
+        self._say = catalogs.find(folders[::-1])
+        self.languages = frozenset(self._say)
         # Markup, as escaping would break the code, and constant, as the hashes below name these very bytes.
         scripts = {"waiting_script": waiting, "retry_script": retry, "form_script": form}
         environment.globals.update({name: Markup(code) for name, code in {"style": style, **scripts}.items()})  # noqa: S704  files of ours, no input
+        # A shop's own templates may show its own pictures and letters, from its own host.
+        shown = "img-src data:" if own_dir is None else "img-src 'self' data:; font-src 'self'"
         self.csp = (
             f"default-src 'none'; style-src {_source(style)}; script-src {_source(waiting)} {_source(retry)}; "
-            "img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
+            f"{shown}; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
         ).encode()
         # No form-action: Chromium holds it against the shop's answer too, and shops redirect a payment's return to
         # other hosts and to apps. Where the form goes stands in the page, as an address of this host.
         self.form_csp = (
-            f"default-src 'none'; style-src {_source(style)}; script-src {_source(form)}; img-src data:; "
+            f"default-src 'none'; style-src {_source(style)}; script-src {_source(form)}; {shown}; "
             "base-uri 'none'; frame-ancestors 'self'"
         ).encode()
         token = secrets.token_hex(16)
@@ -265,12 +272,13 @@ class Pages:
         self._inputs = token.encode()
         self._layout = lru_cache(_FACES_MAX)(self._lay_out)
 
-    def waiting(self, view: WaitingView) -> bytes:
+    def waiting(self, view: WaitingView, language: str = catalogs.SOURCE) -> bytes:
         """Return the waiting page."""
         wait, low, high = _wait(view.wait_s) if view.opens_s is None else ("opens", 0, _clock(view.opens_s))
         unit, time = _time(view.refresh_s)
         message = _one_line(view.message)
         face = _Face(
+            language,
             room=view.room,
             state=view.state,
             ahead=_ahead(view.ahead),
@@ -303,33 +311,33 @@ class Pages:
         }
         return self._layout("waiting", face).fill(values)
 
-    def full(self, view: FullView) -> bytes:
+    def full(self, view: FullView, language: str = catalogs.SOURCE) -> bytes:
         """Return the page for those for whom there is no place in the line."""
-        return self._plain("full", _Face(), view.page_url, view.retry_s, view.message)
+        return self._plain("full", _Face(language), view.page_url, view.retry_s, view.message)
 
-    def closed(self, view: ClosedView) -> bytes:
+    def closed(self, view: ClosedView, language: str = catalogs.SOURCE) -> bytes:
         """Return the page for those who can neither enter nor wait."""
-        return self._plain("closed", _Face(state=view.state), view.page_url, None, view.message)
+        return self._plain("closed", _Face(language, state=view.state), view.page_url, None, view.message)
 
-    def error(self, view: ErrorView) -> bytes:
+    def error(self, view: ErrorView, language: str = catalogs.SOURCE) -> bytes:
         """Return the page that stands in for a shop that does not answer."""
-        return self._plain("error", _Face(place_kept=view.place_kept), view.page_url, view.retry_s)
+        return self._plain("error", _Face(language, place_kept=view.place_kept), view.page_url, view.retry_s)
 
-    def notice(self, view: NoticeView) -> bytes:
+    def notice(self, view: NoticeView, language: str = catalogs.SOURCE) -> bytes:
         """Return a page of a few words."""
-        return self._plain("notice", _Face(state=view.kind), view.page_url, view.retry_s)
+        return self._plain("notice", _Face(language, state=view.kind), view.page_url, view.retry_s)
 
-    def invite(self, page_url: str) -> bytes:
+    def invite(self, page_url: str, language: str = catalogs.SOURCE) -> bytes:
         """Return the page of an invitation: a button, because whoever looks at a link must not use it up."""
-        return self._plain("invite", _Face(), page_url, None)
+        return self._plain("invite", _Face(language), page_url, None)
 
-    def form(self, view: FormView) -> bytes:
+    def form(self, view: FormView, language: str = catalogs.SOURCE) -> bytes:
         """Return the page that sends a form once more: by itself with script, by a button without."""
         values = {"page_url": local_url(view.page_url), "trail": view.trail, "inputs": self._inputs.decode()}
         inputs = "".join([_INPUT.format(escape(name), escape(value)) for name, value in view.fields])
         # The parser of a page makes every line end an LF; written as references they stay what they are.
         marked = inputs.replace("\r\n", "&#13;&#10;").encode()
-        return self._layout("form", _Face()).fill(values).replace(self._inputs, marked, 1)
+        return self._layout("form", _Face(language)).fill(values).replace(self._inputs, marked, 1)
 
     def _plain(self, name: str, face: _Face, page_url: str, retry_s: int | None, message: str | None = None) -> bytes:
         unit, time = _time(retry_s or 0)
@@ -339,7 +347,7 @@ class Pages:
         return self._layout(name, face).fill(values)
 
     def _lay_out(self, name: str, face: _Face) -> _Layout:
-        page = self._mark.split(self._templates[name].render(view=face, fill=self._fill))
+        page = self._mark.split(self._templates[name].render(view=face, fill=self._fill, _=self._say[face.language]))
         return _Layout(tuple(text.encode() for text in page[::2]), tuple(page[1::2]))
 
 
@@ -369,11 +377,17 @@ def problem(
     return json.dumps({name: value for name, value in members.items() if value is not None}).encode()
 
 
-def _lean(path: Path) -> str:
-    """Return a style sheet or script without indentation, lines that are comments, and line ends that mean nothing."""
-    lines = (line.strip() for line in path.read_text("utf-8").splitlines())
-    text = "\n".join(line for line in lines if line and not line.startswith("//"))
-    return text.replace("{\n", "{").replace("\n}", "}").replace(",\n", ",")
+def _text(folders: Sequence[Path], name: str) -> str:
+    """Return a style sheet or script: the one of the first folder that has it."""
+    path = next((path for folder in folders if (path := folder / name).exists()), folders[-1] / name)
+    return path.read_text("utf-8")
+
+
+def _where(error: Exception) -> str:
+    """Return what is wrong with a template, and in which line where that is known."""
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{error.name or 'a template'}, line {error.lineno}: {error.message}"
+    return f"{error} is missing" if isinstance(error, jinja2.TemplateNotFound) else str(error)
 
 
 def _one_line(message: str | None) -> str:
