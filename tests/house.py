@@ -177,7 +177,7 @@ class House:
         }
         settings = {
             "listen": f"127.0.0.1:{self.port}",
-            "origin": f"{'https' if origin.tls else 'http'}://127.0.0.1:{origin.port}",
+            "origin": f"{'https' if getattr(origin, 'tls', None) else 'http'}://127.0.0.1:{origin.port}",
             "store": "memory:",
             "admin": {"listen": "127.0.0.1:0"},
             "limits": {"joins_per_client": None, "drain_timeout": "5s"},

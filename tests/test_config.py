@@ -818,7 +818,7 @@ def test_warnings_of_a_room(load, match, bypass, word):
             "languages: [../../etc]",
             "4: rooms[0].languages[0]: `../../etc` is no language; write its tag, such as ko, en",
         ),
-        ("languages: [no]", "4: rooms[0].languages[0]: `false` is not text to YAML; write it in quotes"),
+        ("languages: [7]", "4: rooms[0].languages[0]: `7` is not text to YAML; write it in quotes"),
         ("templates: ''", "4: rooms[0].templates: is empty; write something such as our-pages"),
     ],
 )

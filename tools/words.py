@@ -33,11 +33,8 @@ def main() -> int:
             write_po(file, catalog, width=120, no_location=True, omit_header=True)
         left = [sentence for sentence in sentences if not known.get(sentence)]
         missing += len(left)
-        print(
-            f"{path.parts[-3]}: {len(sentences)} sentences",
-            *(f"  to translate: {sentence}" for sentence in left),
-            sep="\n",
-        )
+        lines = [f"{path.parts[-3]}: {len(sentences)} sentences", *(f"  to translate: {sentence}" for sentence in left)]
+        sys.stdout.write("\n".join([*lines, ""]))
     return 1 if missing else 0
 
 
