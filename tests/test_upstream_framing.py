@@ -59,6 +59,8 @@ REFUSED = {
     "list of lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n",
     "long length": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000000000\r\n",
     "other coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n",
+    "chunked twice": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    "NUL in the reason": b"HTTP/1.1 200 O\x00K\r\n",
     "identity": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n",
     "coding on 1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n",
     "status 1000": b"HTTP/1.1 1000 X\r\n",

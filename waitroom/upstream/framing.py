@@ -69,6 +69,9 @@ _TRAILER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e
 _KEPT = re.compile(rb'(?:^|[,;])[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?=[,;]|$)', re.IGNORECASE)
 """What ``Keep-Alive`` says of time (RFC 2068, 19.7.1, as servers write it); anything else there says nothing."""
 
+_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+"""The reason behind a status (RFC 9112, 4), of which llhttp says nothing."""
+
 _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
 
 
@@ -225,6 +228,8 @@ def read_answer(head: bytes, method: bytes, header_count: int) -> Answer:
     version = head[:8]
     if not reader.complete or version not in {b"HTTP/1.1", b"HTTP/1.0"}:
         raise UpstreamError("head", sent=True)
+    if reader.reason != b"OK" and not _REASON.fullmatch(reader.reason):
+        raise UpstreamError("head", sent=True)
     status = parser.get_status_code()
     if status < LOWEST:
         raise UpstreamError("status", sent=True)
@@ -255,7 +260,7 @@ def _judge(status: int, reader: _Reader, method: bytes, version: bytes) -> Answe
         elif name == b"connection":
             options = value.lower() if options is None else options + b"," + value.lower()
         elif name == b"transfer-encoding":
-            coding = value.strip(b" \t").lower()
+            coding = value.strip(b" \t").lower() if coding is None else b"said twice"
         elif name == b"upgrade":
             upgrade = value
         elif name not in HOP_BY_HOP and not name.startswith(b"proxy-"):
