@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from dataclasses import dataclass, field
 
+from house import RecordingOrigin
 from strict_reader import Message, Refused, requests
-
-LIMIT_S = 5
 
 
 @dataclass
@@ -44,49 +42,14 @@ def framed(how: bytes, text: bytes, *, head: bool) -> tuple[bytes, bool]:
     return interim + ok + b"Content-Length: %d\r\n\r\n" % len(text) + (b"" if head else text), False
 
 
-class StrictOrigin:
+class StrictOrigin(RecordingOrigin):
     """Listens on ``port`` once started. ``heard`` are all requests so far, in the order they became whole."""
 
     def __init__(self) -> None:
-        self.port = 0
+        super().__init__()
         self.heard: list[Message] = []
         self.refused: list[tuple[str, bytes]] = []
         self.lines: list[Line] = []
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    def start(self) -> None:
-        """Listen on a free port, in a thread."""
-        started = threading.Event()
-        self._loop = asyncio.new_event_loop()
-
-        async def serve() -> None:
-            self._server = await asyncio.start_server(self._talk, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
-            started.set()
-
-        def run() -> None:
-            self._loop.run_until_complete(serve())
-            self._loop.run_forever()
-
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        assert started.wait(LIMIT_S)
-
-    def stop(self) -> None:
-        """Stop listening, and cut what is open."""
-
-        async def close() -> None:
-            self._server.close()
-            talks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in talks:
-                task.cancel()
-            await asyncio.gather(*talks, return_exceptions=True)
-            await asyncio.sleep(0.01)  # for the transports to be closed by the loop
-
-        asyncio.run_coroutine_threadsafe(close(), self._loop).result(LIMIT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(LIMIT_S)
-        self._loop.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = Line()
