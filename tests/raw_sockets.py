@@ -235,6 +235,7 @@ def forward_to(origin, *, edit=lambda _, headers: headers):
             [pair for pair in request.headers if pair[0].lower() not in HOP],
             edit,
             lambda error: Reply(error.status, [(b"X-Reason", error.reason.encode())], b"fallback"),
+            lambda _: None,
         )
 
     return desk

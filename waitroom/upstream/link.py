@@ -9,6 +9,7 @@ watched by timers but kept as one ``deadline``, which ``Origin.reap`` compares o
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import ssl
 from math import inf
@@ -21,6 +22,8 @@ from waitroom.upstream.framing import FINAL, SWITCHING, Answer, Chunked, Headers
 if TYPE_CHECKING:
     from waitroom.upstream.exchange import Exchange
     from waitroom.upstream.pool import Origin
+
+logger = logging.getLogger("waitroom.upstream")
 
 ANSWER_HEAD_BYTES = 64 * 1024
 """The longest head of an answer. Twice what common servers send at most, so that no shop's cookies hit it."""
@@ -178,6 +181,7 @@ class Link(asyncio.Protocol):
         """Read on in the answer."""
         exchange = self.exchange
         if exchange is None:
+            self._note_surplus()
             self.transport.abort()
             return
         self.heard = True
@@ -319,6 +323,8 @@ class Link(asyncio.Protocol):
         answer = self._answer
         assert answer is not None
         self.exchange = None
+        if rest:
+            self._note_surplus()
         clean = answer.keep_alive and exchange.ended and not rest and exchange.upgrade is None
         if clean and not self.write_paused and self._state in (_LENGTH, _CHUNKED) and not self.transport.is_closing():
             if self._read_paused:
@@ -328,6 +334,11 @@ class Link(asyncio.Protocol):
         else:
             self.close()
         exchange.finish(trailers)
+
+    def _note_surplus(self) -> None:
+        """Say that bytes came that answer nobody: whoever runs the origin should know why it is hung up on."""
+        origin = str(self._origin.address)
+        logger.warning("more came than an answer", extra={"reason": "origin-surplus", "origin": origin})
 
 
 def _tokens(upgrade: bytes) -> list[bytes]:

@@ -599,9 +599,12 @@ class Desk:
             expect=True,
         )
 
-        def fallback(error: UpstreamError) -> Reply:
+        def broke(error: UpstreamError) -> None:
             known = {"why": error.why} if error.why else {}
             self._note(f"origin-{error.reason}", room, client, origin=str(origin.address), **known)
+
+        def fallback(error: UpstreamError) -> Reply:
+            broke(error)
             reply = self._in_words(request, room).origin_failed(
                 error.status,
                 self._page_url(request, form=request.method not in _SAFE),
@@ -612,7 +615,7 @@ class Desk:
             )
             return self._readable(request, room, reply)
 
-        return Relay(origin, headers, edit or self._plain_edit, fallback)
+        return Relay(origin, headers, edit or self._plain_edit, fallback, broke)
 
     def _origin(self, request: Request, room: str) -> Origin:
         """Return what is behind the room, or behind the site where the room has no origin of its own."""

@@ -58,13 +58,14 @@ class Relay:
     ``headers`` is the complete list for the origin, without framing. ``edit`` gets the answer's status and headers
     (hop-by-hop ones already gone) and returns the headers for the client; it is also called, and its result dropped,
     for the answer to an order whose visitor has gone. ``fallback`` makes our page when the origin fails before its
-    answer's headers came.
+    answer's headers came; ``broke`` is told when it fails after that, and the answer was cut.
     """
 
     origin: Origin
     headers: Headers
     edit: Callable[[int, Headers], Headers]
     fallback: Callable[[UpstreamError], Reply]
+    broke: Callable[[UpstreamError], None]
 
 
 @dataclass(slots=True)

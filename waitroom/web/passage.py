@@ -191,7 +191,7 @@ class Passage:
         """Know that the request has taken longer than ``total_timeout``."""
         exchange = self.exchange
         if self.started:
-            self._wire.cut()
+            self._cut(UpstreamTimeout("total", sent=True))
         elif exchange is None:
             self._reply(BUSY)
         else:
@@ -304,7 +304,7 @@ class Passage:
         elif self.tunnel:
             self._wire.finish(self, keep=False)
         else:
-            self._wire.cut()
+            self._cut(error)
 
     def pause_sending(self) -> None:
         """Read no more of the client's body: the origin does not keep up."""
@@ -344,6 +344,12 @@ class Passage:
         if self._wire.passage is self:
             self.gone()
             self._reply(BUSY)
+
+    def _cut(self, error: UpstreamError) -> None:
+        """End an answer that is under way, so that nobody takes it for whole."""
+        assert self._relay is not None
+        self._wire.cut()
+        self._relay.broke(error)
 
     def _fall_back(self, error: UpstreamError) -> None:
         assert self._relay is not None
