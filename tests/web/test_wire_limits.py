@@ -3,6 +3,7 @@
 import asyncio
 import gc
 
+import pytest
 from raw_sockets import Front, RawOrigin, answers, echo, forward_to, proxy, until
 
 from waitroom.model import WireLimits
@@ -240,6 +241,28 @@ async def test_a_refused_client_that_keeps_sending_is_cut():
         assert front.hall.wires
         front.later(2.1)
         await until(lambda: not front.hall.wires)
+
+
+@pytest.mark.parametrize("leave", ["finish", "reset"])
+async def test_a_client_that_sent_ahead_and_left_is_noticed(leave):
+    """While a request sent ahead waits its turn nothing is read; who leaves then is still gone for the origin."""
+
+    async def script(origin, peer):
+        await origin.read_request(peer)
+        await peer.closed()
+
+    async with proxy(script) as front:
+        staying, leaving = await front.connect(), await front.connect()
+        for client in (staying, leaving):
+            await client.send(GET + GET)
+        await until(lambda: len(front.raw.requests) == 2 and sum(bool(wire._stash) for wire in front.hall.wires) == 2)
+        getattr(leaving, leave)()
+        await asyncio.sleep(0.01)
+        for _ in range(3):
+            front.later(1.1)
+        await until(lambda: len(front.hall.wires) == 1)
+        await until(lambda: front.origin.open == 1)
+        assert not front.hall.tally.refused
 
 
 async def test_twenty_megabytes_stream_both_ways_in_bounded_memory():

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 DRAIN_BYTES = 64 * 1024
 """A body nobody wants is read past up to this size, to keep the connection; beyond it the connection is closed."""
 
+LOOK_S = 1.0
+"""How often it is looked whether a client is still there that sent a request ahead: meanwhile it is not read from, and
+so its leaving is not told."""
+
 LINGER_S = 2.0
 """How long a connection we end is still read from, so that a client in the middle of sending gets to our answer."""
 
@@ -230,6 +234,11 @@ class Wire(asyncio.Protocol):
             self._end_idle()
         elif self._state == _TUNNEL:
             self.end_tunnel()
+        elif self._state == _WAIT and passage is not None:
+            if _poll(self.transport, select.POLLRDHUP):
+                self.transport.abort()
+            else:
+                self.deadline = now + LOOK_S
         else:
             self._close()
 
@@ -341,6 +350,8 @@ class Wire(asyncio.Protocol):
                 served += 1
             elif state == _WAIT:
                 self._stash = data
+                if self.passage is not None:
+                    self.deadline = self._loop.time() + LOOK_S
                 break
             elif state == _TUNNEL and self.passage is not None:
                 self.passage.upward(data)
@@ -472,7 +483,7 @@ class Wire(asyncio.Protocol):
 
     def _end_idle(self) -> None:
         """Close a connection that waits for a request, unless one has come that the loop has not told of yet."""
-        if _readable(self.transport):
+        if _poll(self.transport, select.POLLIN):
             self.deadline = self._loop.time() + self.hall.one_more_s
         else:
             self._linger()
@@ -496,10 +507,13 @@ class Wire(asyncio.Protocol):
         self.transport.close()
 
 
-def _readable(transport: asyncio.Transport) -> bool:
-    """Return whether there is something to read that the event loop has not seen yet: one system call."""
+def _poll(transport: asyncio.Transport, what: int) -> bool:
+    """Return whether ``what``, or an end, has come that the event loop has not seen yet: one system call.
+
+    With ``POLLIN`` that is anything to read, with ``POLLRDHUP`` only that the client will send no more.
+    """
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket"), select.POLLIN)
+    poll.register(transport.get_extra_info("socket"), what)
     return bool(poll.poll(0))
 
 
