@@ -570,6 +570,62 @@ def test_cookies_over_https_carry_the_prefix(tmp_path: Path, origin: RecordingOr
         assert "Path=/" in cookie
 
 
+def test_one_place_on_all_hosts_of_a_domain(tmp_path: Path, origin: RecordingOrigin) -> None:
+    """With cookie.domain the cookie says so, is taken away as it was given, and never where a request gets nothing."""
+    room = {"match": [{"path": "/event/", "host": "*.shop.example"}], "cookie": {"domain": "shop.example"}}
+    with running(tmp_path, origin, room | {"always_queue": True}, trusted_proxies=["127.0.0.0/8"]) as house:
+
+        def ask(path: str, host: str, cookie: str = "", **more: str) -> httpx.Response:
+            headers = DOCUMENT | {"Host": host, "X-Forwarded-Proto": "https", "Cookie": cookie} | more
+            return httpx.request(
+                "GET" if path == "/event/" else "POST", house.url + path, headers=headers, trust_env=False
+            )
+
+        (given,) = ask("/event/", "www.shop.example").headers.get_list("set-cookie")
+        pair, _, attributes = given.partition("; ")
+        assert pair.startswith("__Secure-waitroom_launch=t.")
+        assert attributes.endswith("; HttpOnly; Secure; SameSite=None; Domain=shop.example")
+        again = ask("/event/", "m.shop.example", pair)
+        assert (again.headers["waitroom-state"], again.headers.get_list("set-cookie")) == ("waiting", [])
+        refused = [
+            ask("/event/", "m.shop.example", f"{pair}x; waitroom_launch=junk", Accept="image/png"),
+            ask("/.waitroom/launch/leave", "m.shop.example", pair, Origin="https://evil.example"),
+        ]
+        assert [(answer.status_code, answer.headers.get_list("set-cookie")) for answer in refused] == [
+            (429, []),
+            (403, []),
+        ]
+        (taken,) = ask("/.waitroom/launch/leave", "m.shop.example", pair).headers.get_list("set-cookie")
+        assert (
+            taken == f"__Secure-waitroom_launch=; Path=/; Max-Age=0; {attributes.partition('; ')[2].partition('; ')[2]}"
+        )
+
+
+def test_a_cookie_of_the_present_name_goes_before_the_others(tmp_path: Path, origin: RecordingOrigin) -> None:
+    """Nobody's cookie in clear takes the place of one with the prefix; without that it counts, and is replaced."""
+    with running(tmp_path, origin, {"always_queue": True}, trusted_proxies=["127.0.0.0/8"]) as house:
+
+        def ask(path: str, cookie: str = "", proto: str = "https") -> httpx.Response:
+            headers = DOCUMENT | {"X-Forwarded-Proto": proto, "Cookie": cookie}
+            return httpx.get(house.url + path, headers=headers, trust_env=False)
+
+        tossed = ask("/event/", proto="http").headers["set-cookie"].partition(";")[0]
+        mine = ask("/event/").headers["set-cookie"].partition(";")[0]
+        assert (tossed.partition("=")[0], mine.partition("=")[0]) == ("waitroom_launch", "__Host-waitroom_launch")
+        me = "/.waitroom/launch/me"
+        for both in (f"{tossed}; {mine}", "; ".join([tossed] * 40 + [mine])):
+            assert ask(me, both).json()["number"] == 2
+        assert ask(me, tossed).json()["number"] == 1, "it was not given up for that"
+        assert ask(me, f"{tossed}; __Host-waitroom_launch=junk").json()["number"] == 1
+
+        until(lambda: ask(me, tossed).json()["state"] == "called")
+        entered = ask("/event/", tossed)
+        assert entered.text == "shop"
+        given, taken = entered.headers.get_list("set-cookie")
+        assert given.startswith("__Host-waitroom_launch=p.")
+        assert taken == "waitroom_launch=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+
+
 def test_paths_of_ours_never_reach_the_shop(house_of_module: House, shop: RecordingOrigin) -> None:
     """Nothing below /.waitroom/ is forwarded, however it is spelled."""
     before = len(shop.seen)

@@ -363,7 +363,6 @@ def test_a_mistake_names_its_file(write):
     [
         ("checkout: [{path: /x}]", "4: rooms[0].checkout: `checkout` is not built yet; remove it"),
         ("shared_polls: true", "4: rooms[0].shared_polls: `shared_polls` is not built yet; remove it"),
-        ("cookie: {domain: x.example}", "4: rooms[0].cookie.domain: `domain` is not built yet; remove it"),
         ("admission: measured", "4: rooms[0].admission: `measured` is not built yet; write fixed"),
         (
             (
@@ -416,6 +415,31 @@ def test_what_is_not_built_is_refused_by_name(room_mistakes, lines, expected):
         ("cookie: {name: 'a b'}", "4: rooms[0].cookie.name: `a b` is no cookie name"),
         ("cookie: {name: '{name}'}", "4: rooms[0].cookie.name: `{name}` is no cookie name"),
         ("cookie: {name: '__Host-w'}", "4: rooms[0].cookie.name: `__Host-w` has a prefix"),
+        ("cookie: {name: '__secure-w'}", "4: rooms[0].cookie.name: `__secure-w` has a prefix"),
+        ("cookie: {name: '__Http-w'}", "4: rooms[0].cookie.name: `__Http-w` has a prefix"),
+        ("cookie: {domain: .shop.example}", "4: rooms[0].cookie.domain: `.shop.example` begins with a dot; write it"),
+        ("cookie: {domain: '*.shop.example'}", "4: rooms[0].cookie.domain: `*.shop.example` is no domain, which is a"),
+        ("cookie: {domain: '*'}", "4: rooms[0].cookie.domain: `*` is no domain"),
+        ("cookie: {domain: 192.0.2.7}", "4: rooms[0].cookie.domain: `192.0.2.7` is no domain"),
+        ("cookie: {domain: '[::1]'}", "4: rooms[0].cookie.domain: `[::1]` is no domain"),
+        ("cookie: {domain: localhost}", "4: rooms[0].cookie.domain: `localhost` is no domain for a cookie: browsers"),
+        ("cookie: {domain: example}", "4: rooms[0].cookie.domain: `example` is no domain for a cookie"),
+        ("cookie: {domain: 'shop.example; Path=/x'}", "4: rooms[0].cookie.domain: `shop.example; Path=/x` is no host"),
+        (
+            "cookie: {domain: Shop.example}",
+            "4: rooms[0].cookie.domain: `Shop.example` is not what browsers send; write",
+        ),
+        ("cookie: {domain: 7}", "4: rooms[0].cookie.domain: `7` is not text to YAML"),
+        ("cookie: {same_site: None}", "4: rooms[0].cookie.same_site: `None` is not among the choices; write auto, lax"),
+        (
+            "cookie: {secure: yes}",
+            "4: rooms[0].cookie.secure: `yes` is not among the choices; write auto, true or false",
+        ),
+        ("cookie: {secure: 1}", "4: rooms[0].cookie.secure: `1` is not among the choices"),
+        (
+            "cookie: {same_site: none, secure: false}",
+            "4: rooms[0].cookie.secure: `false` beside `same_site: none` makes a cookie that browsers refuse",
+        ),
         ("cors: {allowed_origins: ['*']}", "4: rooms[0].cors.allowed_origins[0]: `*` would let any page there call"),
         (
             "cors: {allowed_origins: ['https://*.shop.example']}",
@@ -785,23 +809,28 @@ def test_a_warning_of_a_room_that_another_host_walks_around(load, match, sites, 
 
 
 @pytest.mark.parametrize(
-    ("match", "bypass", "word"),
+    ("match", "bypass", "word", "cookie"),
     [
-        ("{path: /}", "", "whole site"),
-        ("{path: /event/pay/}", "", "payment callback"),
-        ("{path: /PG_Notify.php}", "{path: /x}", "payment callback"),
-        ("{path: /event/pay/}", "{path: /event/pay/callback, method: POST}", None),
-        ("{path: /event/display/}", "", None),
-        ("{path: /, query: {product_no: '1'}}", "", None),
-        ("{path: /a, host: a.example}, {path: /a, host: b.example}", "", "spans hosts"),
-        ("{path: /a, host: '*.a.example'}", "", "spans hosts"),
-        ("{path: /a, host: a.example}, {path: /b, host: a.example}", "", None),
+        ("{path: /}", "", "whole site", ""),
+        ("{path: /event/pay/}", "", "payment callback", ""),
+        ("{path: /PG_Notify.php}", "{path: /x}", "payment callback", ""),
+        ("{path: /event/pay/}", "{path: /event/pay/callback, method: POST}", None, ""),
+        ("{path: /event/display/}", "", None, ""),
+        ("{path: /, query: {product_no: '1'}}", "", None, ""),
+        ("{path: /a, host: a.example}, {path: /a, host: b.example}", "", "spans hosts", ""),
+        ("{path: /a, host: '*.a.example'}", "", "spans hosts", ""),
+        ("{path: /a, host: a.example}, {path: /b, host: a.example}", "", None, ""),
+        ("{path: /a, host: a.example}, {path: /a, host: b.a.example}", "", None, "domain: a.example"),
+        ("{path: /a}", "", "for every host", "domain: a.example"),
+        ("{path: /a, host: a.co.kr}", "", "anybody has a name", "domain: co.kr"),
+        ("{path: /a}", "", "gets a new place", "same_site: strict"),
     ],
 )
-def test_warnings_of_a_room(load, match, bypass, word):
+def test_warnings_of_a_room(load, match, bypass, word, cookie):
     """The check says when a room covers more than its operator may have meant."""
     loaded = load(
-        f"limits: {{joins_per_client: null}}\nrooms:\n  - {{name: launch, match: [{match}], bypass: [{bypass}]}}\n"
+        f"limits: {{joins_per_client: null}}\nrooms:\n  - {{name: launch, match: [{match}], bypass: [{bypass}], "
+        f"cookie: {{{cookie}}}}}\n"
     )
     found = [warning for warning in config.warnings(loaded) if "sites is empty" not in warning]
     assert len(found) == (word is not None)
@@ -887,6 +916,32 @@ def test_a_warning_of_a_bypass_with_proxies_in_it(load):
     found = config.warnings(load(text + "    bypass: [{ip: 10.0.0.0/8}, {ip: '2001:db9::1'}, {path: /x}]\n"))
     (warning,) = [warning for warning in found if "proxies" in warning]
     assert warning.startswith("rooms.launch: the bypass for 10.0.0.0/8 has trusted proxies in it, 10.0.0.0/24: ")
+
+
+@pytest.mark.parametrize(
+    ("match", "domain", "host"),
+    [
+        ("{path: /x, host: shop.example}", "example.com", "shop.example"),
+        ("{path: /x, host: shop.example}", "www.shop.example", "shop.example"),
+        ("{path: /x, host: myshop.example}", "shop.example", "myshop.example"),
+        ("{path: /x, host: '*.shop.example'}", "www.shop.example", "*.shop.example"),
+        ("{path: /x, host: a.shop.example}, {path: /x, host: b.other.example}", "shop.example", "b.other.example"),
+        ("{path: /x, host: '[::1]'}", "shop.example", "[::1]"),
+    ],
+)
+def test_a_cookie_s_domain_has_every_host_of_the_room_in_it(mistakes, match, domain, host):
+    """On any other host browsers refuse the cookie, and its visitor would get a new place with every look."""
+    (mistake,) = mistakes(f"rooms:\n  - name: launch\n    match: [{match}]\n    cookie: {{domain: {domain}}}\n")
+    assert mistake.startswith(f"4: rooms[0].cookie.domain: `{domain}` does not have the room's host `{host}` in it")
+
+
+def test_a_cookie_s_settings_arrive(load):
+    """As they were written; ``auto`` for https is nothing said."""
+    text = ROOM.replace("path: /event/", "path: /event/, host: www.shop.example")
+    (found,) = load(text + "    cookie: {domain: shop.example, same_site: lax, secure: true}\n").rooms
+    assert (found.cookie_domain, found.cookie_same_site, found.cookie_secure) == ("shop.example", "lax", True)
+    (found,) = load(text + "    cookie: {same_site: none, secure: auto}\n").rooms
+    assert (found.cookie_domain, found.cookie_same_site, found.cookie_secure) == (None, "none", None)
 
 
 SECRET = "a-s3cret:of=ours"

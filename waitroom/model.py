@@ -257,9 +257,10 @@ class Draw:
 class Room:
     """A protected part of a site, with its limits.
 
-    ``None`` for ``max_waiting`` means no limit, for ``origin`` that the site's own is behind it. ``allowed_origins``
-    are those whose pages may call by script, as browsers name them. ``languages`` are those of its pages, the first for
-    who asks for none of them; ``templates`` is the folder whose files stand in for ours.
+    ``None`` for ``max_waiting`` means no limit, for ``origin`` that the site's own is behind it, for
+    ``cookie_domain`` that each host keeps its own cookie, for ``cookie_secure`` that it follows the request.
+    ``allowed_origins`` are those whose pages may call by script, as browsers name them. ``languages`` are those of its
+    pages, the first for who asks for none of them; ``templates`` is the folder whose files stand in for ours.
     """
 
     name: str
@@ -281,6 +282,9 @@ class Room:
     refresh: Refresh = field(default_factory=Refresh)
     cacheable: bool = False
     cookie_name: str = ""
+    cookie_domain: str | None = None
+    cookie_same_site: Literal["auto", "lax", "strict", "none"] = "auto"
+    cookie_secure: bool | None = None
     origin: Address | None = None
     allowed_origins: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("ko", "en")

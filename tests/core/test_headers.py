@@ -261,6 +261,7 @@ def test_expect_is_kept_where_the_wire_wants_it() -> None:
     ("cookie", "left"),
     [
         (b"waitroom_launch=t", None),
+        (b"__Secure-waitroom_gone=t; a=1", b"a=1"),
         (b" __Host-waitroom_launch = t ;", b""),
         (b"a=b; waitroom_launch=t; c=d", b"a=b; c=d"),
         (b"waitroom_launch=t; a=b", b"a=b"),
@@ -381,6 +382,13 @@ def test_all_values_of_our_cookies_are_found() -> None:
 
     long = "x" * policy.COOKIE_BYTES_MAX
     assert cookies(headers, OURS) == ["one", "", "two", "three=3", "\xff", long, '"']
+
+
+def test_the_names_that_were_sent_are_told_as_often_as_they_were() -> None:
+    """Over all lines and in order, so that of two of one name the older can be taken away."""
+    lines = [(b"Cookie", b"place=1; a=2; __Host-place"), (b"COOKIE", b"place = 3;"), (b"X", b"place=4")]
+
+    assert policy.cookies_sent(lines, OURS) == [b"place", b"__Host-place", b"place"]
 
 
 def test_no_more_cookies_are_read_than_the_limit() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from waitroom.model import Network, PathRule, Room, Settings, Site
 
+_PUBLIC_SUFFIX = re.compile(r"(?:ac|co|com|edu|go|gob|gov|gouv|mil|ne|net|nom|or|org|re)\.[a-z]{2}")
+"""Most of the two-part names under which registries sell, such as co.kr; nobody's shop has all hosts of one."""
+
 _PAYMENT_WORDS = ("pay", "callback", "webhook", "notify", "notification", "ipn", "checkout")
 
 
@@ -98,6 +101,22 @@ def _room_warnings(room: Room) -> Iterator[str]:
                 f"event {event.name} has no prequeue_start_time: whoever waits when it starts loses their place, for "
                 "each event has a line of its own"
             )
-    hosts = {rule.host for rule in room.match}
-    if len(hosts) > 1 or any(host.startswith("*.") for host in hosts):
-        yield "the room spans hosts, and its cookie is kept by each host alone: a visitor has a place on each"
+    yield from _cookie_warnings(room)
+
+
+def _cookie_warnings(room: Room) -> Iterator[str]:
+    hosts, domain = {rule.host for rule in room.match}, room.cookie_domain
+    if domain is None and (len(hosts) > 1 or any(host.startswith("*.") for host in hosts)):
+        yield (
+            "the room spans hosts, and its cookie is kept by each host alone: a visitor has a place on each; name the "
+            "domain above them in cookie.domain"
+        )
+    if domain is not None and "*" in hosts:
+        yield f"a match is for every host, and cookie.domain for those of {domain}: any other keeps a cookie of its own"
+    if domain is not None and _PUBLIC_SUFFIX.fullmatch(domain):
+        yield f"cookie.domain {domain} looks like one under which anybody has a name: browsers refuse such a cookie"
+    if room.cookie_same_site == "strict":
+        yield (
+            "cookie.same_site strict: whoever follows a link from another site, a mail or a payment page shows no "
+            "cookie, and gets a new place"
+        )

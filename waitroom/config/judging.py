@@ -49,6 +49,7 @@ def judge(text: Text, folder: Path) -> FileShape | None:
     _between_rooms(text.values.get("rooms"), text)
     _between_sites(text.values.get("sites"), text)
     _around_an_unlisted_proxy(text.values, text)
+    _cookies_out_of_reach(text.values.get("rooms"), text)
     try:
         return FileShape.model_validate(text.values, context=Around(_ours(text.values), folder))
     except ValidationError as error:
@@ -141,6 +142,23 @@ def _around_an_unlisted_proxy(given: Mapping[str, Any], text: Text) -> None:
                         f"{shown(ip)} has addresses of this machine or a network of its own, and no proxy is trusted: "
                         "behind a proxy everybody comes from there; name the proxy in `trusted_proxies`, or write "
                         "`header` instead",
+                    )
+
+
+def _cookies_out_of_reach(rooms: Any, text: Text) -> None:
+    """Find domains of cookies that a host of the room is not in: browsers refuse such a cookie there."""
+    for index, room in enumerate(rooms if isinstance(rooms, list) else []):
+        cookie = room.get("cookie") if isinstance(room, dict) else None
+        domain = cookie.get("domain") if isinstance(cookie, dict) else None
+        match = room.get("match") if isinstance(domain, str) else None
+        for rule in match if isinstance(match, list) else []:
+            with suppress(ValueError):  # no domain, or no host; the shapes say so
+                host = rules.host(str(rule.get("host", "*")) if isinstance(rule, dict) else "*")
+                if host != "*" and not rules.covers(rules.cookie_domain(str(domain)), host):
+                    text.wrong(
+                        ("rooms", index, "cookie", "domain"),
+                        f"{shown(domain)} does not have the room's host {shown(host)} in it, where browsers would "
+                        "refuse the cookie; write a domain above all hosts of the room, or null",
                     )
 
 

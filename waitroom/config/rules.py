@@ -163,12 +163,38 @@ def all_different(values: list[str]) -> list[str]:
     return values
 
 
+def cookie_domain(value: str) -> str:
+    """Return a domain that browsers let a cookie have."""
+    if value.startswith("."):
+        raise ValueError(f"{shown(value)} begins with a dot; write it without, such as shop.example")
+    if "*" in value or "[" in value or is_address(value):
+        raise ValueError(f"{shown(value)} is no domain, which is a name; write one such as shop.example, or null")
+    if "." not in host(value):
+        raise ValueError(
+            f"{shown(value)} is no domain for a cookie: browsers refuse it; write one such as shop.example"
+        )
+    return value
+
+
+def cookie_secure(value: object) -> str | bool:
+    """Return whether a cookie is for https alone, or ``auto``."""
+    if value == "auto" or isinstance(value, bool):
+        return value
+    raise ValueError(f"{kind(value)} is not among the choices; write auto, true or false")
+
+
+def covers(domain: str, host: str) -> bool:
+    """Tell whether a cookie of this domain is for a host, or for all that ``*.name`` stands for."""
+    name = host.removeprefix("*.")
+    return name == domain or name.endswith(f".{domain}")
+
+
 def cookie_name(value: str) -> str:
     """Return a cookie's name, with ``{room}`` where the room's goes."""
     if _COOKIE_NAME.fullmatch(value.replace("{room}", "room")) is None:
         raise ValueError(
             f'{shown(value)} is no cookie name; write letters, digits, - and _, such as "waitroom_{{room}}"'
         )
-    if value.lower().startswith(("__host-", "__secure-")):
+    if value.lower().startswith(("__host-", "__secure-", "__http-")):
         raise ValueError(f"{shown(value)} has a prefix that is added by itself over https; write it without")
     return value

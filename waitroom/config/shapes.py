@@ -68,9 +68,6 @@ NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "shared_polls"): False,
     ("rooms", "*", "outage_reserve"): "60s",
     ("rooms", "*", "one_ticket_per"): "cookie",
-    ("rooms", "*", "cookie", "domain"): None,
-    ("rooms", "*", "cookie", "same_site"): "auto",
-    ("rooms", "*", "cookie", "secure"): "auto",
 }
 """Keys of the contract without a feature behind them yet: where each stands, and the default that is let through."""
 
@@ -201,6 +198,15 @@ def _gathered(value: bool, info: ValidationInfo) -> bool:
     return value
 
 
+def _with_none(value: str | bool, info: ValidationInfo) -> str | bool:
+    """Keep a cookie that other sites' requests carry Secure, or browsers drop it."""
+    if value is False and info.data.get("same_site") == "none":
+        raise ValueError(
+            "`false` beside `same_site: none` makes a cookie that browsers refuse; write auto for one of them"
+        )
+    return value
+
+
 def _in_turn(events: list[EventShape]) -> list[EventShape]:
     """Let no two events bear one name, or run at one time: a room has one line."""
     named: set[str] = set()
@@ -261,6 +267,12 @@ _SecretHeader = Annotated[
             "maxProperties": 1,
         }
     ),
+]
+_CookieSecure = Annotated[
+    bool | Literal["auto"],
+    PlainValidator(rules.cookie_secure),
+    AfterValidator(_with_none),
+    WithJsonSchema({"enum": ["auto", True, False]}),
 ]
 _People = Annotated[int, Field(ge=1, le=PEOPLE_MAX)]
 _Cap = Annotated[_People, _later(None, "null is for `admission: measured`, which is not built yet; write a number")]
@@ -348,6 +360,15 @@ class CookieShape(Shape):
     """The cookie that holds the ticket or the pass."""
 
     name: Annotated[str, AfterValidator(rules.cookie_name)] = _key("waitroom_{room}", "Its name; {room} is the room's.")
+    domain: Annotated[str, AfterValidator(rules.cookie_domain)] | None = _key(
+        None, "Whose hosts share it, such as shop.example; null: each host keeps its own."
+    )
+    same_site: Literal["auto", "lax", "strict", "none"] = _key(
+        "auto", "auto: none over https, lax in clear, as browsers want it."
+    )
+    secure: _CookieSecure = _key(
+        "auto", "auto: as the request came; true: it came by https, whoever says; false: never."
+    )
 
 
 class CorsShape(Shape):
@@ -439,7 +460,10 @@ class RoomShape(Shape):
         {"near": "2s", "far": "60s", "farthest": "300s", "jitter": 0.3}, "How often a waiting page asks."
     )
     cacheable: bool = _switch("true: shared caches may keep the room's documents.")
-    cookie: CookieShape = _key({"name": "waitroom_{room}"}, "The cookie that holds the ticket or the pass.")
+    cookie: CookieShape = _key(
+        {"name": "waitroom_{room}", "domain": None, "same_site": "auto", "secure": "auto"},
+        "The cookie that holds the ticket or the pass.",
+    )
     languages: Annotated[list[_Language], Field(min_length=1), AfterValidator(rules.all_different)] = _key(
         ["ko", "en"], "The languages of the room's pages; the first is for who asks for none of them."
     )

@@ -65,6 +65,9 @@ def _room(shape: RoomShape, folder: Path) -> Room:
         "events": tuple(_event(event) for event in shape.events),
         "priority": None if shape.priority is None else Priority(**_named(Priority, shape.priority)),
         "cookie_name": shape.cookie.name.replace("{room}", shape.name),
+        "cookie_domain": shape.cookie.domain,
+        "cookie_same_site": shape.cookie.same_site,
+        "cookie_secure": None if shape.cookie.secure == "auto" else shape.cookie.secure,
     }
     return Room(**_named(Room, shape, **made))
 

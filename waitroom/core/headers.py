@@ -162,7 +162,9 @@ _DIRECTIVE = re.compile(rb'([^\s,="]+)\s*(?:=\s*("(?:[^"\\]|\\.)*+"|[^\s,]*))?')
 
 def _is_ours(name: bytes, names: Container[bytes]) -> bool:
     """Tell whether a cookie is ours: by its name, or by the beginning that cookies of rooms long gone have too."""
-    return name in names or (b"waitroom_" in name and name.removeprefix(b"__Host-").startswith(b"waitroom_"))
+    return name in names or (
+        b"waitroom_" in name and name.removeprefix(b"__Host-").removeprefix(b"__Secure-").startswith(b"waitroom_")
+    )
 
 
 # --- Toward the origin -------------------------------------------------------------------------------------------
@@ -394,6 +396,12 @@ def cookies(headers: Iterable[tuple[bytes, bytes]], names: Container[bytes]) -> 
             if len(values) == COOKIES_MAX:
                 return values
     return values
+
+
+def cookies_sent(headers: Iterable[tuple[bytes, bytes]], names: Container[bytes]) -> list[bytes]:
+    """Return the names of all cookies of these names, in order, each as often as it was sent."""
+    pieces = (piece for header, line in headers if header.lower() == b"cookie" for piece in line.split(b";"))
+    return [name for piece in pieces if (name := piece.partition(b"=")[0].strip()) in names]
 
 
 # In brackets, perhaps with a zone and a port; IPv4, perhaps with a port; IPv6, perhaps with a zone.

@@ -60,33 +60,15 @@ _NO_INDEX = (b"X-Robots-Tag", b"noindex")
 _PLAIN = (b"X-Content-Type-Options", b"nosniff")
 
 
-def cookie_names(room: Room) -> frozenset[bytes]:
-    """Return the names under which a room's cookie is read: its own, and the one it has over https."""
-    name = room.cookie_name.encode()
-    return frozenset({name, b"__Host-" + name})
-
-
-def cookie(room: Room, token: str, max_age_s: int, *, https: bool) -> tuple[bytes, bytes]:
-    """Return the header that gives a visitor their token; an empty one takes it away.
-
-    The name changes with the attributes: two cookies of one name would shadow each other for ever. Over https the
-    cookie is sent from other sites too, because the way back from a payment page is a cross-site POST.
-    """
-    prefix, attributes = ("__Host-", "Secure; SameSite=None") if https else ("", "SameSite=Lax")
-    text = f"{prefix}{room.cookie_name}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; {attributes}"
-    return (b"Set-Cookie", text.encode())
-
-
-def pass_cookie(service: RoomService, entry_pass: Pass, *, https: bool) -> tuple[bytes, bytes]:
-    """Return the cookie of a pass. It outlives the pass by a session, so that an ended one is known for what it was."""
+def pass_cookie_s(service: RoomService, entry_pass: Pass) -> int:
+    """Return how long a browser keeps a pass: a session longer than it lasts, so that an ended one is known as such."""
     left_s = max(0, entry_pass.end_ms - service.now_ms()) / 1000
-    max_age_s = math.ceil(left_s + service.room.session_duration_s)
-    return cookie(service.room, service.pass_text(entry_pass), max_age_s, https=https)
+    return math.ceil(left_s + service.room.session_duration_s)
 
 
-def ticket_cookie(room: Room, ticket: str, *, https: bool) -> tuple[bytes, bytes]:
-    """Return the cookie of a ticket."""
-    return cookie(room, ticket, max(TICKET_COOKIE_S, int(room.ticket_keep_s)), https=https)
+def ticket_cookie_s(room: Room) -> int:
+    """Return how long a browser keeps a ticket."""
+    return max(TICKET_COOKIE_S, int(room.ticket_keep_s))
 
 
 def text(status: int, words: str, *extra: tuple[bytes, bytes]) -> Reply:

@@ -31,6 +31,7 @@ from waitroom.ports import Stock
 from waitroom.service import Carried, Told
 from waitroom.web import answers, cloudflare, framing, ways
 from waitroom.web.answers import Answers
+from waitroom.web.cookies import RoomCookie
 from waitroom.web.messages import Gather, Relay, Reply
 from waitroom.web.pages import FormView
 
@@ -110,9 +111,9 @@ class Desk:
         # Every request of a connection asks again, and a list of a CDN's networks is long.
         self._is_proxy = lru_cache(maxsize=4096)(partial(policy.is_trusted, trusted=settings.trusted_proxies))
         self._ways = ways.Ways(settings)
-        self._cookies = {room.name: answers.cookie_names(room) for room in settings.rooms}
+        self._cookies = {room.name: RoomCookie(room) for room in settings.rooms}
         self._callers = {room.name: frozenset(map(str.encode, room.allowed_origins)) for room in settings.rooms}
-        self._our_cookies: frozenset[bytes] = frozenset().union(*self._cookies.values())
+        self._our_cookies: frozenset[bytes] = frozenset().union(*(cookie.names for cookie in self._cookies.values()))
         self._secret_headers = frozenset(
             rule.header.name.encode() for room in settings.rooms for rule in room.bypass if rule.header is not None
         )
@@ -211,12 +212,19 @@ class Desk:
         """Read what a request carries for a room."""
         room = service.room
         client, https = policy.client_address(request.headers, request.peer, self._trusted)
-        cookies = policy.cookies(request.headers, self._cookies[room.name])
-        tokens: list[tuple[str, type[Ticket | Pass] | None]] = [(text, None) for text in cookies]
+        cookie = self._cookies[room.name]
+        names = cookie.form(request.host, https=https).names
+        cookies = policy.cookies(request.headers, names)
+        by_header: list[tuple[str, type[Ticket | Pass] | None]] = []
         for name, kind in ((b"waitroom-ticket", Ticket), (b"waitroom-pass", Pass)):
             if (value := request.fields.get(name)) is not None:
-                tokens.append((value.decode("latin-1"), kind))
-        carried = service.read(tokens) if tokens else Carried()
+                by_header.append((value.decode("latin-1"), kind))
+        carried = _read(service, cookies, by_header)
+        if carried.ticket is None and carried.entry_pass is None and not carried.newer:
+            others = policy.cookies(request.headers, cookie.names - names)
+            if others:
+                cookies = [*cookies, *others]
+                carried = _read(service, cookies, by_header)
         for reason in carried.invalid:
             self._note(f"token-{reason}", room.name, client)
         document = policy.is_document(request.method, request.fields)
@@ -254,7 +262,7 @@ class Desk:
                 kept = policy.private_cache(kept)
             # A new end rides only on an answer that no shared cache may hand to somebody else.
             if renewed is not None and not policy.shared_cache_may_keep(status, kept):
-                given = [answers.pass_cookie(service, renewed, https=visit.https)]
+                given = self._pass_cookies(visit, renewed)
             return [*kept, *given]
 
         return self._relay(request, room.name, ours, edit, due, place_kept=entry_pass is not None)
@@ -296,7 +304,7 @@ class Desk:
         if not joined.number:
             return self._turn_away(visit, _REFUSED[told.state])
         ticket = service.ticket_text(service.ticket(joined))
-        return self._waiting(visit, told, [self._ticket_cookie(visit, ticket)], form=form)
+        return self._waiting(visit, told, self._ticket_cookies(visit, ticket), form=form)
 
     async def _admit(self, visit: Visit, decision: Admit) -> Verdict:
         """Trade the ticket for a pass, and forward the very request that brought it."""
@@ -468,7 +476,7 @@ class Desk:
         elif ticket is not None and joined.number == ticket.number:
             cookies = []  # the place they had, in both lines now
         else:
-            cookies = [self._ticket_cookie(visit, service.ticket_text(service.ticket(joined)))]
+            cookies = self._ticket_cookies(visit, service.ticket_text(service.ticket(joined)))
         return answers.seen_there(_front(service.room), cookies)
 
     def _spent(self, visit: Visit) -> Reply:
@@ -486,7 +494,7 @@ class Desk:
         service, entry_pass = visit.service, visit.carried.entry_pass
         told = service.told(visit.carried, hidden=hidden)
         renewed = service.renewed(entry_pass) if entry_pass is not None and visit.by_cookie else None
-        cookies = [] if renewed is None else [answers.pass_cookie(service, renewed, https=visit.https)]
+        cookies = [] if renewed is None else self._pass_cookies(visit, renewed)
         if entry_pass is None and visit.carried.resign and told.state is not VisitorState.NONE:
             cookies += self._resigned(visit)
         return answers.told_json(service, told, {"receipt": service.receipt(visit.carried)}, cookies)
@@ -529,7 +537,7 @@ class Desk:
         if not joined.number:
             return answers.told_json(service, told, {}, [])
         text = service.ticket_text(service.ticket(joined))
-        return answers.told_json(service, told, {"ticket": text}, [self._ticket_cookie(visit, text)])
+        return answers.told_json(service, told, {"ticket": text}, self._ticket_cookies(visit, text))
 
     def _api_claim(self, visit: Visit) -> Reply | Awaitable[Reply]:
         service, carried = visit.service, visit.carried
@@ -562,7 +570,7 @@ class Desk:
         except StoreAway as error:  # it is asked for again until it is known; the visitor need not wait for that
             self._note("store-away", service.room.name, visit.client, why=str(error))
         reach("release-answered")
-        cookies = [answers.cookie(service.room, "", 0, https=visit.https)] if visit.by_cookie else []
+        cookies = self._cookies[service.room.name].taken(visit.request)
         if visit.document:
             return self._pages_for(visit).left(_came_from(visit.request) or "/", cookies)
         return answers.told_json(service, Told(VisitorState.NONE), {}, cookies)
@@ -656,15 +664,18 @@ class Desk:
         ticket = visit.carried.ticket
         if ticket is None or not (visit.carried.resign and visit.by_cookie):
             return []
-        return [self._ticket_cookie(visit, visit.service.ticket_text(ticket))]
+        return self._ticket_cookies(visit, visit.service.ticket_text(ticket))
 
-    @staticmethod
-    def _ticket_cookie(visit: Visit, ticket: str) -> tuple[bytes, bytes]:
-        return answers.ticket_cookie(visit.service.room, ticket, https=visit.https)
+    def _ticket_cookies(self, visit: Visit, ticket: str) -> Headers:
+        return self._given(visit, ticket, answers.ticket_cookie_s(visit.service.room))
 
-    @staticmethod
-    def _pass_cookies(visit: Visit, entry_pass: Pass) -> Headers:
-        return [answers.pass_cookie(visit.service, entry_pass, https=visit.https)]
+    def _pass_cookies(self, visit: Visit, entry_pass: Pass) -> Headers:
+        max_age_s = answers.pass_cookie_s(visit.service, entry_pass)
+        return self._given(visit, visit.service.pass_text(entry_pass), max_age_s)
+
+    def _given(self, visit: Visit, token: str, max_age_s: int) -> Headers:
+        cookie = self._cookies[visit.service.room.name]
+        return cookie.given(visit.request, token, max_age_s, https=visit.https)
 
     def _note_speaker(self, request: Request, room: str) -> None:
         """Count a peer that would hold a bypass and speaks for somebody we are not told of; log each peer once."""
@@ -687,6 +698,10 @@ def _front(room: Room) -> str:
     """Return where the room's pages begin, as its first rule names it."""
     rule = room.match[0]
     return f"{rule.path}?{urlencode(rule.query)}" if rule.query else rule.path
+
+
+def _read(service: RoomService, cookies: list[str], by_header: list[tuple[str, type[Ticket | Pass] | None]]) -> Carried:
+    return service.read([*((text, None) for text in cookies), *by_header]) if cookies or by_header else Carried()
 
 
 def _came_from(request: Request) -> str | None:
