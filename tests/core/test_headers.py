@@ -197,6 +197,27 @@ def test_a_trusted_proxys_word_is_kept_and_carried_on() -> None:
     ]
 
 
+def test_of_a_claim_said_twice_the_nearest_proxys_goes_on() -> None:
+    """What we believe of a proxy is what the shop reads: a client's own line, left standing before it, stays behind."""
+    said = [(b"X-Forwarded-Proto", b"https"), (b"A", b"1"), (b"x-forwarded-proto", b"http"), (b"X-Real-IP", b"9.9.9.9")]
+    said += [
+        (b"X-Forwarded-Host", b"evil.example"),
+        (b"X-Forwarded-Host", b"shop.example"),
+        (b"X-Real-IP", b"192.0.2.1"),
+    ]
+
+    kept = toward_origin(said, peer="10.0.0.1", trusted=True, scheme="http", host=b"shop.example")
+
+    assert kept == [
+        (b"A", b"1"),
+        (b"x-forwarded-proto", b"http"),
+        (b"X-Forwarded-Host", b"shop.example"),
+        (b"X-Real-IP", b"192.0.2.1"),
+        (b"X-Forwarded-For", b"10.0.0.1"),
+        (b"X-Forwarded-Port", b"80"),
+    ]
+
+
 def test_our_word_about_odd_peers_and_hosts() -> None:
     """A port is told, IPv6 is bracketed where RFC 7239 wants it, a Host that would break out is left out."""
     plain = sent((b"Forwarded", b""), peer="2001:db8::1%eth0", host=b"shop.example:8080")

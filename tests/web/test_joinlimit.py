@@ -35,6 +35,11 @@ def test_a_long_rest_saves_up_no_more_than_a_minute():
         ("192.0.2.1", "192.0.2.2", False),
         ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("2002:c000:201:1::1", "2002:c000:201:2::1", True),
+        ("2002:c000:201::1", "2002:c000:202::1", False),
+        ("64:ff9b::192.0.2.1", "64:ff9b::192.0.2.2", False),
+        ("64:ff9b::192.0.2.1", "192.0.2.1", True),
+        ("64:ff9b:1::1", "64:ff9b:1::2", True),
         ("unknown", "other", False),
     ],
 )
@@ -47,7 +52,7 @@ def test_who_is_one_client(one, other, same):
 
 def test_where_everybody_comes_from_one_private_address_nobody_is_limited():
     """A proxy that is not trusted hides all its visitors behind itself; one that is trusted does not."""
-    for client in ("127.0.0.1", "10.0.0.1", "::1", "fd00::1"):
+    for client in ("127.0.0.1", "10.0.0.1", "100.64.0.7", "::1", "fd00::1"):
         spared, limited = limit(1, spare_private=True), limit(1)
         assert [spared.wait_s(client, 0) for _ in range(5)] == [0] * 5
         assert [limited.wait_s(client, 0) > 0 for _ in range(2)] == [False, True]

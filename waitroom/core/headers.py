@@ -220,6 +220,8 @@ def toward_origin(
             if plain == b"x-forwarded-for":
                 chain.append(value)
             elif plain != b"forwarded":
+                if plain in said:  # the last line is the nearest proxy's; what it left standing above is the client's
+                    kept = [one for one in kept if one[0].lower() != plain]
                 said.add(plain)
                 kept.append(field)
         elif plain not in withheld:

@@ -2,17 +2,28 @@
 
 Tickets cost nothing to ask for, so a script can hoard them; what bounds it is the address. Each has a token bucket of
 ``joins_per_client``: a minute's worth at once, refilled evenly. An IPv6 client is its /64, since it may use all of
-them. A loopback or private peer is not limited while no proxy is trusted: then everybody comes from that one address.
+them; where IPv4 stands in IPv6, it is the IPv4 address. A loopback, private or shared peer is not limited while no
+proxy is trusted: then everybody comes from that one address.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 CLIENTS_MAX = 100_000
 """Addresses remembered. Beyond it the one unheard for longest is forgotten, and so has its minute again."""
 
 IPV6_PREFIX_BITS = 64
+
+_SHARED = IPv4Network("100.64.0.0/10")
+"""Addresses between a provider's own machines (RFC 6598): clusters and clouds have their proxies there."""
+
+_TRANSLATED = IPv6Network("64:ff9b::/96")
+"""All of IPv4 as a translator shows it (RFC 6052): one /64, and as many clients as IPv4 has."""
+
+_6TO4 = IPv6Network("2002::/16")
+_6TO4_PREFIX_BITS = 48
+"""Whoever has an IPv4 address has so much of IPv6 (RFC 3056)."""
 
 
 class JoinLimit:
@@ -45,8 +56,11 @@ class JoinLimit:
             address = ip_address(client)
         except ValueError:
             return client
-        if self._spare_private and address.is_private:
+        if isinstance(address, IPv6Address) and address in _TRANSLATED:
+            address = IPv4Address(int(address) & 0xFFFF_FFFF)
+        if self._spare_private and (address.is_private or address in _SHARED):
             return None
         if isinstance(address, IPv6Address):
-            return str(int(address) >> (128 - IPV6_PREFIX_BITS))
+            bits = _6TO4_PREFIX_BITS if address in _6TO4 else IPV6_PREFIX_BITS
+            return f"{int(address) >> (128 - bits):x}/{bits}"
         return str(address)
