@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -94,6 +95,7 @@ def test_an_order_is_drawn_alike_for_everybody_whatever_dies(tmp_path, origin, c
         in_order = sorted(zip([one["place"] for one in told], visitors, strict=True), key=lambda pair: pair[0])
         until(lambda: [visitor.is_in() for _, visitor in in_order[:2]] == [True, True], "the first go in", 15)
         assert not any(visitor.is_in() for _, visitor in in_order[2:])
+        assert re.search(r'id="number">\d+, drawn as 12<', in_order[-1][1].event().text)
         published = tmp_path / "noon.json"
         where = ["--config", str(house.config)]
         assert main(["draw", "publish", "launch", "--output", str(published), *where]) == 0

@@ -8,10 +8,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from house import Visitor, running, until
 from rooms import room
 
 from waitroom.core.tokens import Keyring
-from waitroom.model import TICK_S, Overrides, QueueingMethod, RoomState, VisitorState
+from waitroom.core.waiting import wait_range
+from waitroom.model import TICK_S, Invite, Overrides, Priority, QueueingMethod, RoomState, VisitorState
 from waitroom.service import Carried, RoomService
 from waitroom.store.memory import MemoryStore
 from waitroom.testing import Crowd, FakeClock, OpenedSqlite, Plan
@@ -110,3 +112,36 @@ async def test_a_line_gets_its_order_back_when_the_method_does():
         await served.tick()
         assert served.service.view.overrides == Overrides(queueing_method=method)
         assert served.service.told(ticket).ahead == ahead
+
+
+async def test_the_invited_are_told_the_shorter_wait_of_both_lines():
+    """Behind forty people and first of the invited: of every second call, one is theirs."""
+    served = await Served(
+        queueing_method=QueueingMethod.FIFO, total_active_users=1, priority=Priority(share=0.5)
+    ).start()
+    for _ in range(40):
+        joined, _ = await served.service.join()
+        served.service.hear(joined.number, 1_000.0, visible=True)
+    last = Carried(ticket=served.service.ticket(joined))
+    invited = await served.service.redeem(Invite("launch", "a" * 16, served.store.now_ms() + 60_000), None)
+    guest = Carried(ticket=served.service.ticket(invited))
+    served.service.hear(invited.number, 1_000.0, visible=True)
+    await served.tick()
+    slow, fast = served.service.told(last), served.service.told(guest)
+    assert (fast.number, fast.ahead) == (41, 0)
+    assert slow.ahead > 30
+    assert fast.wait_s[1] < slow.wait_s[0]
+    assert fast.wait_s == wait_range(served.service._wait_s(1))
+
+
+def test_the_page_of_such_a_line_claims_no_order(tmp_path, origin):
+    """As it is served: at random, and nobody ahead."""
+    method = {"queueing_method": "random", "always_queue": True, "total_active_users": 1}
+    with running(tmp_path, origin, method) as house:
+        visitors = [Visitor(house) for _ in range(3)]
+        for visitor in visitors:
+            visitor.event()
+        until(lambda: any(visitor.me()["state"] == "called" for visitor in visitors))
+        waits = next(visitor for visitor in visitors if visitor.me()["state"] == "waiting")
+        assert "People are let in at random" in waits.event().text
+        assert waits.me()["ahead"] is None
