@@ -78,6 +78,7 @@ def test_an_app_in_line_is_told_where_it_stands_by_the_page_s_own_address(
         "isRejectQueue": False,
         "isEventActive": False,
         "isEventPrequeueing": False,
+        "shuffleAtEventStart": False,
         **dict.fromkeys(TIMES, 0),
         **{f"{name}Formatted": "unavailable" for name in TIMES},
     }
@@ -108,11 +109,11 @@ def test_an_event_is_told_in_minutes(tmp_path: Path, origin: RecordingOrigin) ->
         name: (now + dt.timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
         for name, seconds in times.items()
     }
-    with running(tmp_path, origin, {"events": [{"name": "noon", **event}]}) as house:
+    with running(tmp_path, origin, {"events": [{"name": "noon", "shuffle_at_event_start": True, **event}]}) as house:
         visitor = Visitor(house)
         visitor.event()
         twin = visitor.get("/event/", headers=JSON).json()["cfWaitingRoom"]
-        assert (twin["isEventActive"], twin["isEventPrequeueing"]) == (True, True)
+        assert (twin["isEventActive"], twin["isEventPrequeueing"], twin["shuffleAtEventStart"]) == (True, True, True)
         assert (twin["timeUntilEventStart"], twin["timeUntilEventStartFormatted"]) == (2, "2 minutes")
         assert (twin["timeUntilEventEnd"], twin["timeUntilEventEndFormatted"]) == (10, "10 minutes")
 

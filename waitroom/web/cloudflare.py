@@ -49,6 +49,7 @@ def waiting_room(service: RoomService, told: Told, wall_s: float) -> dict[str, o
         "timeUntilEventStartFormatted": _words(start_min),
         "timeUntilEventEnd": end_min or 0,
         "timeUntilEventEndFormatted": _words(end_min),
+        "shuffleAtEventStart": service.view.undrawn,
     }
 
 
