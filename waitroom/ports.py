@@ -101,7 +101,11 @@ class Ticked:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One room as an operator sees it: counts, the limits in force, what was said over them, and the log's end."""
+    """One room as an operator sees it: counts, the limits in force, what was said over them, and the log's end.
+
+    A line of the log has ``at_ms``, ``seq``, ``who`` and ``did``. ``seq`` grows from line to line over all rooms of a
+    store, and is never below the ``at_ms`` of its line.
+    """
 
     room: str
     facts: Mapping[str, Any]

@@ -690,6 +690,11 @@ class Line:
         return max(self.assumed_until_ms, self.rolls_until_ms)
 
     @property
+    def silent(self) -> int:
+        """How many places are kept for who was not heard of within the time told, or missed a call."""
+        return self._tally[SILENT]
+
+    @property
     def inside(self) -> int:
         """How many slots are in use."""
         return self._tally[INSIDE] + len(self.former)

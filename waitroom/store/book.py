@@ -246,6 +246,7 @@ class Book:
             "serving": line.serving,
             "issued": line.issued,
             "waiting": line.present,
+            "silent": line.silent,
             "inside": line.inside,
             "called": line.called,
             "total_active_users": line.room.total_active_users,
@@ -272,6 +273,14 @@ class Book:
             "at_ms": now_ms,
         }
         return Status(room, facts, tuple(self.logs.get(room, ())))
+
+    def remember(self, logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Put back what was said to the rooms, before what was said since.
+
+        Lines of a record that did not number them are numbered by their time.
+        """
+        for room, log in logs.items():
+            self.logs[room] = [*({"seq": line["at_ms"], **line} for line in log), *self.logs.get(room, ())]
 
     def resume(self, still_ms: int, now_ms: int) -> None:
         """Go on after ``still_ms`` in which nobody could be heard: every clock stood still."""
@@ -499,7 +508,9 @@ class Book:
 
     def _log(self, room: str, who: str, did: str, now_ms: int) -> None:
         log = self.logs.setdefault(room, [])
-        log.append({"at_ms": now_ms, "who": who, "did": did})
+        last = max((said[-1]["seq"] for said in self.logs.values() if said), default=0)
+        # Not only counted: after a record that was lost, later lines still have larger numbers.
+        log.append({"at_ms": now_ms, "seq": max(now_ms, last + 1), "who": who, "did": did})
         del log[:-LOG_MAX]
 
     def _note_if_new(self, room: str, ends_ms: Iterable[int], now_ms: int) -> None:

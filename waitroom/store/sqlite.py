@@ -86,8 +86,7 @@ class SqliteStore:
                 raise
             self._file.reject(f"it makes no sense ({error})")
             self._book = self._open_book(rooms, now_ms, notes, assume_ran=assume_ran)
-        for name, log in self._file.logs.items():
-            self._book.logs[name] = [*log, *self._book.logs.get(name, ())]
+        self._book.remember(self._file.logs)
         self._file.kept = {}
         self._thread = ThreadPoolExecutor(1, "waitroom-record")
         self._waiting: list[tuple[Callable[[int], Any], str, str | None, asyncio.Future[Any]]] = []
