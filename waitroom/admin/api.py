@@ -18,14 +18,16 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from waitroom.admin import metrics
-from waitroom.admin.answers import HEADERS, login_form, refusal, stated, text
+from waitroom.admin.answers import HEADERS, refusal, stated, text
 from waitroom.admin.door import LOGIN, Door
-from waitroom.admin.events import LISTENERS_MAX, Events
+from waitroom.admin.events import LISTENERS_MAX, Events, Listening, Look
 from waitroom.admin.facts import view
+from waitroom.admin.history import STEP_S, History
+from waitroom.admin.pages import Pages, detail, overview
 from waitroom.admin.sessions import COOKIE, LASTS_S, SECURE_COOKIE
 from waitroom.errors import StoreAway
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from waitroom.admin.door import House
+    from waitroom.admin.sessions import Session
     from waitroom.ports import Status, Store
 
 logger = logging.getLogger("waitroom.admin")
@@ -62,16 +65,18 @@ HOME: Final = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Waitroom: operators</title>
 <h1>Waitroom</h1>
 <p>This is the operators' listener. Every request brings
-<code>Authorization: Bearer TOKEN</code>, or a session's cookie.</p>
+<code>Authorization: Bearer TOKEN</code>, or a session's cookie.
+A browser that logs in by the form gets the dashboard.</p>
 <pre>
 GET  /api/rooms
 GET  /api/rooms/ROOM
+GET  /api/rooms/ROOM/history the last hour, in steps of five seconds
 GET  /api/rooms/ROOM/log
 GET  /api/rooms/ROOM/draw    what the order of its event was drawn from, once it is
 POST /api/rooms/ROOM         {"queue_all": true}; null goes back to the configuration
 POST /api/rooms/ROOM/clear   takes back everything that was said
 POST /api/rooms/ROOM/reset   ends the line and the passes; {"keep_inside": true} lets the passes run out
-GET  /api/events             the rooms about once a second, as server-sent events
+GET  /api/events             the rooms about once a second, as server-sent events, and what is said to them
 GET  /metrics
 </pre>
 """
@@ -88,16 +93,45 @@ class _Refused(Exception):  # noqa: N818 - an answer, not a fault
 class _Api:
     """Answers requests that came through the door."""
 
-    def __init__(self, house: House, store: Store, counted: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, house: House, store: Store, counted: Callable[[], Mapping[str, float]], pages: Pages) -> None:
         self._house = house
         self._store = store
         self._counted = counted
+        self._pages = pages
         self._guesses = 0
-        self.events = Events(self._statuses)
+        self._history = History()
+        self.events = Events(self._statuses, self._history)
 
-    async def home(self, _: Request) -> Response:
-        """Say what is here."""
-        return text(HOME, "text/html")
+    async def home(self, request: Request) -> Response:
+        """Show the rooms to who logged in; say what is here to who brings the token, which is a program."""
+        session = request.scope.get("session")
+        return text(HOME, "text/html") if session is None else await self._overview(session)
+
+    async def _overview(self, session: Session) -> Response:
+        look, answered = await self._look()
+        return self._pages.rooms(session, look, answered=answered)
+
+    async def room_page(self, request: Request) -> Response:
+        """Show one room."""
+        session, room = request.scope.get("session"), self._named(request)
+        if session is None:
+            return text(HOME, "text/html")
+        look, answered = await self._look()
+        return self._pages.room(
+            session,
+            look,
+            answered=answered,
+            name=room,
+            events=self._house.rooms[room],
+            minutes=self._history.minutes(room),
+        )
+
+    async def asset(self, request: Request) -> Response:
+        """Give a file of the dashboard's."""
+        answer = self._pages.asset(request.path_params["name"])
+        if answer is None:
+            raise _Refused(404, "path", "there is no such file; load the page again")
+        return answer
 
     async def login(self, request: Request) -> Response:
         """Open a session for who sends the token. The right one is never kept waiting, so guesses lock nobody out."""
@@ -105,13 +139,13 @@ class _Api:
         if not self._house.opens(form.get("token", "").strip()):
             logger.warning("wrong token at the login", extra={"reason": "admin-login", "client": _client(request)})
             if self._guesses >= GUESSES_MAX:
-                return login_form(429, "Too many wrong tokens at once; try again.")
+                return self._pages.login(429, "Too many wrong tokens at once; try again.")
             self._guesses += 1
             try:
                 await asyncio.sleep(GUESS_S)
             finally:
                 self._guesses -= 1
-            return login_form(401, "This is not the token.")
+            return self._pages.login(401, "This is not the token.")
         session = self._house.sessions.open(self._house.token, _readable(form.get("who", "")) or "dashboard")
         answer = Response(status_code=303, headers={**HEADERS, "Location": "/"})
         secure = request.headers.get("origin", "").startswith("https:")
@@ -159,6 +193,11 @@ class _Api:
         tickets, ranks = (base64.b64encode(many).decode() for many in (drawn.tickets, drawn.ranks))
         return stated(asdict(drawn) | {"tickets": tickets, "ranks": ranks})
 
+    async def history(self, request: Request) -> Response:
+        """State a room's last hour."""
+        room = self._named(request)
+        return stated({"room": room, "step_s": STEP_S, **self._history.of(room)})
+
     async def clear(self, request: Request) -> Response:
         """Take back everything that was said."""
         room = self._named(request)
@@ -178,8 +217,9 @@ class _Api:
 
     async def listen(self, request: Request) -> Response:
         """Tell of the rooms as they change, until the session or the token is no longer good."""
-        if self.events.is_full():
-            raise _Refused(503, "listeners", f"{LISTENERS_MAX} listen already")
+        last = request.headers.get("last-event-id") or request.query_params.get("since", "")
+        told = int(last) if last.isascii() and last.isdigit() and len(last) <= ID_CHARS_MAX else 0
+        write = self._writer(request)
         token, cookies = self._house.token, request.headers.get("cookie", "")
         by_session = "session" in request.scope
 
@@ -187,9 +227,24 @@ class _Api:
             sessions = self._house.sessions
             return self._house.opens(token) and (not by_session or sessions.find(cookies, token) is not None)
 
-        last = request.headers.get("last-event-id", "")
-        told_ms = int(last) if last.isascii() and last.isdigit() and len(last) <= ID_CHARS_MAX else 0
-        return StreamingResponse(self.events.tell(may_listen, told_ms), headers=HEADERS, media_type="text/event-stream")
+        if not self.events.take_seat():
+            raise _Refused(503, "listeners", f"{LISTENERS_MAX} listen already")
+        return Listening(self.events, self.events.tell(may_listen, told, write), HEADERS)
+
+    def _writer(self, request: Request) -> Callable[[Look], str] | None:
+        """Return what writes the events of a page of the dashboard: ``page`` names the room, or none for all."""
+        room = request.query_params.get("page")
+        if room is None:
+            return None
+        if room and room not in self._house.rooms:
+            raise _Refused(404, "room", "there is no room of this name")
+
+        def write(look: Look) -> str:
+            if look.rooms is None:
+                return look.event("away", lambda: ("away", {}))
+            return look.event(("page", room), lambda: detail(look, room) if room else overview(look))
+
+        return write
 
     async def metrics(self, _: Request) -> Response:
         """State everything in Prometheus' words; without the record, what the processes count."""
@@ -205,6 +260,13 @@ class _Api:
             known = f"; there are: {', '.join(self._house.rooms)}" if self._house.rooms else ""
             raise _Refused(404, "room", f"there is no room of this name{known}")
         return room
+
+    async def _look(self) -> tuple[Look, bool]:
+        """Return all rooms as of now for a page, or as they were last seen; and whether the record answered."""
+        try:
+            return Look(0, await self._statuses()), True
+        except StoreAway:
+            return Look(0, self.events.known), False
 
     async def _statuses(self) -> list[Status]:
         return await asyncio.gather(*(self._store.status(room) for room in self._house.rooms))
@@ -223,6 +285,7 @@ class _Api:
             status = await self._store.operate(room, verbs, _who(request))
         except ValueError as error:
             raise _Refused(422, "said", str(error)[:SENTENCE_CHARS_MAX]) from None
+        self.events.look_now()
         last = status.log[-1]
         logger.info("%s said: %s", last["who"], last["did"], extra={"room": room, "client": _client(request)})
         return stated(view(status))
@@ -231,12 +294,16 @@ class _Api:
 def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) -> Starlette:
     """Return the listener's ASGI application.
 
-    ``counted`` returns what all processes count together, under the names of ``waitroom/stats.py``.
+    ``counted`` returns what all processes count together, under the names of ``waitroom/stats.py``. Raises
+    ``StartError`` when the pages cannot be had.
     """
-    api = _Api(house, store, counted)
+    pages = Pages()
+    api = _Api(house, store, counted, pages)
     application = Starlette(
         routes=[
             Route("/", api.home),
+            Route("/rooms/{room}", api.room_page),
+            Route("/assets/{name}", api.asset),
             Route(LOGIN, api.login, methods=["POST"]),
             Route("/logout", api.logout, methods=["POST"]),
             Route("/api/events", api.listen),
@@ -247,9 +314,10 @@ def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) 
             Route("/api/rooms/{room}/clear", api.clear, methods=["POST"]),
             Route("/api/rooms/{room}/log", api.log),
             Route("/api/rooms/{room}/draw", api.drawn),
+            Route("/api/rooms/{room}/history", api.history),
             Route("/metrics", api.metrics),
         ],
-        middleware=[Middleware(Door, house)],
+        middleware=[Middleware(Door, house, pages)],
         exception_handlers={
             _Refused: _refused,
             StoreAway: _store_away,

@@ -21,14 +21,17 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 
-from waitroom.admin.answers import login_form, refusal
+from waitroom.admin.answers import refusal
 from waitroom.admin.sessions import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from waitroom.admin.pages import Pages
+    from waitroom.model import RoomEvent
 
 logger = logging.getLogger("waitroom.admin")
 
@@ -39,9 +42,9 @@ CSRF: Final = "waitroom-csrf"
 
 @dataclass(slots=True)
 class House:
-    """What a reload may change: the rooms, the name the listener goes by, the token."""
+    """What a reload may change: the rooms with their events, the name the listener goes by, the token."""
 
-    rooms: Sequence[str]
+    rooms: Mapping[str, Sequence[RoomEvent]]
     host: str
     token: str
     sessions: Sessions = field(default_factory=Sessions)
@@ -54,9 +57,10 @@ class House:
 class Door:
     """Lets through to ``inside`` what may speak."""
 
-    def __init__(self, inside: ASGIApp, house: House) -> None:
+    def __init__(self, inside: ASGIApp, house: House, pages: Pages) -> None:
         self._inside = inside
         self._house = house
+        self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it through."""
@@ -82,8 +86,8 @@ class Door:
             if scope["method"] in ("GET", "HEAD") or (origins and _same(headers.get(CSRF, ""), session.csrf)):
                 return None
             return _turn_away(client, 403, "csrf", "load the page again: what it sent is not of this session")
-        elif scope["path"] == "/" and "text/html" in headers.get("accept", ""):
-            return login_form(401)
+        elif scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+            return self._pages.login(401)
         return _turn_away(client, 401, "token", "send the token: Authorization: Bearer TOKEN")
 
     def _is_ours(self, host: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -21,10 +22,9 @@ from waitroom.errors import StartError
 from waitroom.model import Address
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from waitroom.model import Settings
+    from waitroom.model import RoomEvent, Settings
     from waitroom.ports import Store
 
 logger = logging.getLogger("waitroom.admin")
@@ -35,6 +35,12 @@ HEAD_WITHIN_S = 10.0
 
 CONNECTIONS_MAX = 100
 """Beyond so many a request is answered 503; the listener has a handful of operators and one Prometheus."""
+
+TAKE_WITHIN_S = 10.0
+"""How long a reader may take nothing of what is sent to it; then it is cut off, whatever it was reading."""
+
+SEND_BYTES_MAX = 64 * 1024
+"""What the kernel holds for one reader, and again what we do."""
 
 DRAIN_S = 2
 """How long a stop waits for what is being answered."""
@@ -76,7 +82,8 @@ class AdminServer:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Serve from now on."""
+        """Serve from now on, and look at the rooms."""
+        self._events.start()
         # The public ``serve`` would take the signals that are the supervisor's.
         self._serving = asyncio.create_task(self._server._serve([self._sock]))
         while not (self._server.started or self._serving.done()):  # noqa: ASYNC110 - uvicorn has no event to wait for
@@ -97,7 +104,7 @@ class AdminServer:
 
     async def stop(self) -> None:
         """Take nothing more, finish what is being answered, and close the socket."""
-        self._events.end()
+        await self._events.end()
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
@@ -105,13 +112,24 @@ class AdminServer:
 
 
 class _Patient(H11Protocol):
-    """Closes a connection on which the next request does not arrive in time."""
+    """Closes a connection on which the next request does not arrive in time, or the answer is not taken in time."""
 
     _due: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=SEND_BYTES_MAX)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES_MAX)
         self._wait()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(TAKE_WITHIN_S, self._cut_off)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._go_on()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -120,6 +138,7 @@ class _Patient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._wait_no_more()
+        self._go_on()
 
     def _wait(self) -> None:
         self._wait_no_more()
@@ -129,13 +148,22 @@ class _Patient(H11Protocol):
         if self._due is not None:
             self._due.cancel()
 
+    def _go_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+
+    def _cut_off(self) -> None:
+        client = self.client[0] if self.client else ""
+        logger.warning("takes nothing, and is cut off", extra={"reason": "admin-stalled", "client": client})
+        self.transport.abort()  # to close would wait for the same reader
+
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
 
-def _rooms(settings: Settings) -> tuple[str, ...]:
-    return tuple(room.name for room in settings.rooms)
+def _rooms(settings: Settings) -> dict[str, Sequence[RoomEvent]]:
+    return {room.name: room.events for room in settings.rooms}
 
 
 def _house(settings: Settings) -> House:
