@@ -86,9 +86,9 @@ async def let_in(store, name="launch"):
 class House:
     """The listener in a thread of its own, for what blocks: the command line. ``url`` is where it is."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *rooms):
         self.folder = folder
-        self.settings = settings(folder)
+        self.settings = settings(folder, *rooms)
         self.store = MemoryStore(self.settings.rooms, SystemClock())
         self.url = ""
         self._loop = asyncio.new_event_loop()
@@ -112,7 +112,11 @@ class House:
         """Run one operation of the store, in the thread that it lives in."""
         return asyncio.run_coroutine_threadsafe(operation, self._loop).result(10)
 
+    def listeners(self):
+        """Return how many listen to what happens."""
+        return self._server._events._listeners
+
     async def _run(self):
-        async with served(self.settings, self.store) as (_, self.url):
+        async with served(self.settings, self.store) as (self._server, self.url):
             self._served.set()
             await self._over.wait()
