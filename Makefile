@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help demo test check format words bench faults fuzz clean
+.PHONY: help demo test check format words bench faults fuzz pictures clean
 
 help:
 	@echo "make demo    a shop, a crowd of 2,000, and the waiting room between them (DEMO_ARGS='--visitors 300')"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench   every figure, as ratios against a peer in the same run"
 	@echo "make suites  other people's suites for WebSockets and HTTP caches, through Waitroom and through nginx"
 	@echo "make words   every sentence of the templates into the catalogues of the languages"
+	@echo "make pictures  the pictures of the documentation, taken by Chromium"
 	@echo "make clean   remove what the others made"
 
 demo: $(VENV)/demo.stamp
@@ -47,6 +48,10 @@ faults: $(VENV)/test.stamp
 
 fuzz: $(VENV)/test.stamp
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q tests/test_fuzz.py
+
+pictures: $(VENV)/test.stamp
+	$(PYTHON) tools/programs.py $(BIN)
+	$(BIN)/python tools/pictures.py
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python bench/forward.py
