@@ -60,8 +60,8 @@ def test_the_figures_move_without_a_reload_and_nothing_else_does(page, house):
         new PerformanceObserver(list => list.getEntries().forEach(one => window.moved += one.value))
           .observe({type: "layout-shift", buffered: false}); }"""
     )
-    house.do(arrive(house.store, 1204, "room-07"))
-    page.wait_for_selector("[data-room=room-07] [data-shown=in_line]:text-is('1,204')")
+    house.do(arrive(house.store, 1204, "room-00"))
+    page.wait_for_selector("[data-room=room-00] [data-shown=in_line]:text-is('1,204')")
     page.wait_for_timeout(300)
     assert page.evaluate("[window.kept, window.moved]") == [True, 0]
     assert page.locator("#rooms > li").count() == 20
@@ -190,6 +190,8 @@ def test_the_sign_says_when_the_figures_are_old_and_when_they_live_again(page, h
     is_live(page)
     assert page.evaluate("window.kept")
     assert page.inner_text("#announce") == "Live again"
+    monkeypatch.setattr(events, "EVERY_S", 60)  # the connection stands, and nothing comes over it
+    page.wait_for_selector("#sign-text:has-text('Stale for')")
 
 
 def test_a_session_that_ended_is_said(page, house):

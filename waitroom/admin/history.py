@@ -57,12 +57,11 @@ class History:
         trail = self._trails.get(room) or _Trail(now)
         return {
             name: [
-                None if step > trail.step or step <= trail.step - STEPS or ring[step % STEPS] == UNKNOWN
-                else ring[step % STEPS]
+                ring[step % STEPS] if step <= trail.step and ring[step % STEPS] != UNKNOWN else None
                 for step in range(now - STEPS + 1, now)
             ]
             for name, ring in trail.rings.items()
-        }  # fmt: skip
+        }
 
     def minutes(self, room: str) -> list[dict[str, int | None]]:
         """Return the last hour minute by minute, the latest first: sums of joins and admissions, the ends of the rest.
