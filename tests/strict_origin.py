@@ -33,7 +33,8 @@ def framed(how: bytes, text: bytes, *, head: bool) -> tuple[bytes, bool]:
         chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (text[:half], text[half:]) if part)
         return ok + b"Transfer-Encoding: chunked\r\n\r\n" + (b"" if head else chunks + b"0\r\nX-Sum: 1\r\n\r\n"), False
     if how == b"close":
-        return ok + b"\r\n" + (b"" if head else text), True
+        # Without a body nothing but the word says that the connection ends.
+        return ok + (b"Connection: close\r\n\r\n" if head else b"\r\n" + text), True
     if how == b"none":
         return b"HTTP/1.1 204 No Content\r\n\r\n", False
     if how == b"unchanged":
