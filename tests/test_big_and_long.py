@@ -24,6 +24,9 @@ BLOCK = bytes(index * 31 % 251 for index in range(MEBI))
 PAUSE_S = 0.2
 """How long each side does not read, in the middle: what would be held meanwhile would be held now."""
 
+TOLD_S = 10
+"""How long the shop waits to be told to go on: a test that failed says nothing any more."""
+
 PAGE = bytes(range(256)) * 4
 
 
@@ -60,7 +63,10 @@ class Shop(RecordingOrigin):
 
     async def _told(self) -> None:
         """Wait until the test says so."""
-        await asyncio.get_running_loop().run_in_executor(None, self.go_on.acquire)
+        await asyncio.get_running_loop().run_in_executor(None, self._allowed)
+
+    def _allowed(self) -> bool:
+        return self.go_on.acquire(timeout=TOLD_S)
 
     async def _take_big(self, reader: asyncio.StreamReader) -> None:
         while self.received < SIZE:
