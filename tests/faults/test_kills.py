@@ -72,6 +72,7 @@ class Trial:
         self.session_s = session_s
         self.environ = environ or {}
         self.killed_s = []
+        self.starting = None
         self._log = io.StringIO()
         plan = Plan(
             visitors,
@@ -92,6 +93,8 @@ class Trial:
         finally:
             faults.cancel()
             await asyncio.gather(faults, return_exceptions=True)
+            if self.starting is not None:  # who is told to end before it can hear it dies of it
+                await self.starting
             assert await asyncio.to_thread(self.house.stop) == 0
             self.shop.stop()
 
@@ -100,6 +103,11 @@ class Trial:
         self.killed_s.append(self.crowd.now_s())
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+    async def start_again(self):
+        """Start the house, to the end whatever becomes of whoever asked for it."""
+        self.starting = asyncio.create_task(asyncio.to_thread(self.house.start))
+        await asyncio.shield(self.starting)
 
     def verdict(self):
         """Return what the two logs say."""
@@ -171,7 +179,7 @@ async def kill_at_random(folder, chance, *, workers):
             trial.kill(one)
             if one == supervisor:
                 trial.house.process.wait()
-                await asyncio.to_thread(trial.house.start)
+                await trial.start_again()
                 trial.killed_s.append(trial.crowd.now_s())
 
     await trial.play(kill)
@@ -190,7 +198,7 @@ async def test_the_supervisor_killed_and_started_again_loses_nothing(tmp_path):
             trial.killed_s.append(trial.crowd.now_s())
             trial.house.process.kill()
             trial.house.process.wait()
-            await asyncio.to_thread(trial.house.start)
+            await trial.start_again()
             trial.killed_s.append(trial.crowd.now_s())
 
     await trial.play(kill)
