@@ -585,3 +585,15 @@ async def test_json_is_json(operator):
 
     for path in ("/api/rooms", "/api/rooms/launch/log"):
         json.loads((await operator.get(path)).text, parse_constant=foreign)
+
+
+async def test_how_well_the_told_waits_held_is_stated(stated, store):
+    """The share of all workers together; nothing before any wait was judged."""
+    counted = {'estimates_judged_total{room="launch"}': 40, 'estimates_held_total{room="launch"}': 34}
+    async with served(stated, store, counted) as (_, url), client(url) as operator:
+        rooms = {room["room"]: room for room in (await operator.get("/api/rooms")).json()["rooms"]}
+        assert (rooms["launch"]["estimate_score"], rooms["sale"]["estimate_score"]) == (0.85, None)
+        assert (await operator.get("/api/rooms/launch")).json()["estimate_score"] == 0.85
+        said = await operator.post("/api/rooms/launch", json={"queue_all": True})
+        assert said.json()["estimate_score"] == 0.85
+        assert metrics((await operator.get("/metrics")).text)["waitroom_estimates_held_total"] == {of("launch"): 34}

@@ -570,3 +570,28 @@ async def test_a_flood_while_the_store_is_away_is_told_so_at_once():
     outcomes = await asyncio.gather(*(batch.add(wish) for wish in range(10 * BATCH_MAX)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {StoreAway}
     assert commits == [BATCH_MAX]
+
+
+async def test_a_wait_that_was_told_is_judged_when_the_call_comes():
+    """Every range that a page was shown counts, whether it held or not; of a place that missed its call none does."""
+    served = await Served(room(total_active_users=1, session_duration_s=8, claim_within_s=1)).start()
+    _, entry_pass = await served.inside()
+    waiting, absent = await served.ticket(), await served.ticket()
+    estimates, shown = served.service.estimates, []
+    before = estimates.judged
+    assert served.told(absent).wait_s is not None
+    for step in range(40):
+        told = served.told(waiting)
+        if told.state is VisitorState.CALLED:
+            break
+        shown.append(told.wait_s)
+        await served.tick(0.5)
+        if step == 16:
+            await served.service.leave(Carried(entry_pass=entry_pass))
+    assert None not in shown
+    assert estimates.judged - before == len(shown)
+    assert 0 < estimates.held < estimates.judged
+    for _ in range(40):
+        await served.tick(0.5)
+    assert served.told(absent).state is VisitorState.MISSED
+    assert estimates.judged - before == len(shown)

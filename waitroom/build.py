@@ -97,6 +97,7 @@ class Parts:
             "connections": len(self.hall.wires),
             **stats.by("refused_total", tally.refused, "reason"),
             **stats.by("noted_total", self.desk.counts, "reason", "room"),
+            **self.desk.judged(),
         }
 
     async def close(self) -> None:

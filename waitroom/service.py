@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from waitroom.core import draw, gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
+from waitroom.core.scoring import Estimates
 from waitroom.core.waiting import HALF_AN_HOUR_S, interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
 from waitroom.model import Pass, Phase, QueueingMethod, RoomState, Ticket, VisitorState
@@ -187,6 +188,7 @@ class RoomService:
         self._leaves: Batch[tuple[int, int], None] = Batch(self._leave_all)
         self._pacer = Pacer(view.at_ms)
         self._pace = Pace()
+        self.estimates = Estimates()
         self.shared_status = b""
         self.shared_etag = b""
         self.shared_draws = b""
@@ -428,9 +430,15 @@ class RoomService:
         self.hear(number, told_s, visible=not hidden)
         state = _STOPPED.get(self.view.state, state)
         if self.unordered:
-            return Told(state, number, None, self._random_range(), told_s)
-        place = None if self.view.order is None else self.view.order.rank(number)
-        return Told(state, number, ahead, wait_range(self._invited_wait_s(number, ahead)), told_s, place=place)
+            told = Told(state, number, None, self._random_range(), told_s)
+        else:
+            place = None if self.view.order is None else self.view.order.rank(number)
+            told = Told(state, number, ahead, wait_range(self._invited_wait_s(number, ahead)), told_s, place=place)
+        if state is not VisitorState.WAITING:
+            self.estimates.forget(number)
+        elif told.wait_s is not None:
+            self.estimates.tell(number, told.wait_s, self.now_ms(), self.view.stood_ms)
+        return told
 
     def receipt(self, carried: Carried) -> dict[str, object] | None:
         """Return what a visitor finds again in a draw's published list; None for who is on no such list."""
@@ -528,6 +536,8 @@ class RoomService:
         self._looked_up.clear()
         if view.generation != before.generation:  # what was noted while the tick was under way is of the one before
             self._heard, self._used, self._extended = {}, {}, []
+            self.estimates.clear()
+        self.estimates.call((*view.turns, *view.inside), view.at_ms, view.stood_ms)
         self._watch_left(view, same=view.generation == before.generation)
         self._note_pace(elapsed_s, max(0, view.calls - before.calls))
         self._share()

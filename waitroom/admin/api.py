@@ -25,7 +25,7 @@ from waitroom.admin import metrics
 from waitroom.admin.answers import HEADERS, refusal, stated, text
 from waitroom.admin.door import LOGIN, Door
 from waitroom.admin.events import LISTENERS_MAX, Events, Listening, Look
-from waitroom.admin.facts import view
+from waitroom.admin.facts import scored, view
 from waitroom.admin.history import STEP_S, History
 from waitroom.admin.pages import Pages, detail, overview
 from waitroom.admin.sessions import COOKIE, LASTS_S, SECURE_COOKIE
@@ -178,7 +178,7 @@ class _Api:
         """State one room, or say settings over its configuration."""
         if request.method == "POST":
             return await self._say(request)
-        return stated(view(await self._store.status(self._named(request))))
+        return stated(view(await self._status(self._named(request))))
 
     async def log(self, request: Request) -> Response:
         """State what was said to a room, the oldest first."""
@@ -269,7 +269,12 @@ class _Api:
             return Look(0, self.events.known), False
 
     async def _statuses(self) -> list[Status]:
-        return await asyncio.gather(*(self._store.status(room) for room in self._house.rooms))
+        found = await asyncio.gather(*(self._store.status(room) for room in self._house.rooms))
+        counted = self._counted()
+        return [scored(status, counted) for status in found]
+
+    async def _status(self, room: str) -> Status:
+        return scored(await self._store.status(room), self._counted())
 
     async def _say(self, request: Request) -> Response:
         room, said = self._named(request), await _said(request)
@@ -288,7 +293,7 @@ class _Api:
         self.events.look_now()
         last = status.log[-1]
         logger.info("%s said: %s", last["who"], last["did"], extra={"room": room, "client": _client(request)})
-        return stated(view(status))
+        return stated(view(scored(status, self._counted())))
 
 
 def app(house: House, store: Store, counted: Callable[[], Mapping[str, float]]) -> Starlette:

@@ -5,9 +5,11 @@ The reasons are those of the measured pace; with fixed ceilings only some of the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from waitroom import stats
 from waitroom.model import RoomState
 
 if TYPE_CHECKING:
@@ -52,6 +54,14 @@ def gate_reason(facts: Mapping[str, Any]) -> GateReason:
     if per_minute is not None and (facts["waiting"] or facts["admitted_last_minute"] >= per_minute):
         return GateReason.OPERATOR_CAP_NEW
     return GateReason.SLACK
+
+
+def scored(status: Status, counted: Mapping[str, float]) -> Status:
+    """Return the room with the share of told waits that held, as the processes count; None before any is judged."""
+    judged = counted.get(stats.key("estimates_judged_total", room=status.room), 0)
+    held = counted.get(stats.key("estimates_held_total", room=status.room), 0)
+    score = held / judged if judged else None
+    return replace(status, facts={**status.facts, "estimate_score": score})
 
 
 def view(status: Status) -> dict[str, Any]:

@@ -53,6 +53,8 @@ PROCESSES: Final[Mapping[str, str]] = {
     "relays_total": "Requests forwarded to an origin.",
     "refused_total": "Requests refused at the wire, by reason.",
     "noted_total": "What was out of the ordinary and is logged too: bypasses, refusals, failures of a shop.",
+    "estimates_judged_total": "Ranges of a wait that were told to somebody who has been called since, by room.",
+    "estimates_held_total": "Those of them within which the call came.",
     "store_operations_total": "Operations on the record that workers and operators asked for.",
     "connections": "Connections of clients.",
     "loop_lag_seconds": "How late an event loop was at its last beat, the worst of all processes.",

@@ -20,6 +20,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlencode
 
+from waitroom import stats
 from waitroom.core import commands, cors, forms
 from waitroom.core import headers as policy
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
@@ -137,6 +138,14 @@ class Desk:
                 return answers.text(way.status, way.text)
             case _:
                 assert_never(way)
+
+    def judged(self) -> dict[str, float]:
+        """Return how many of the waits that were told are judged, and how many held, under the names of ``stats``."""
+        told = {name: service.estimates for name, service in self._services.items()}
+        return {
+            **stats.by("estimates_judged_total", {room: one.judged for room, one in told.items()}, "room"),
+            **stats.by("estimates_held_total", {room: one.held for room, one in told.items()}, "room"),
+        }
 
     # -- requests to a room -------------------------------------------------------------------------------------
 
