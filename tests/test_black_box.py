@@ -389,6 +389,16 @@ def test_another_sites_page_cannot_end_a_visit(house_of_module: House) -> None:
     assert visitor.me()["number"] == number
 
 
+def test_another_sites_form_gives_no_place_over_the_one_there_is(house_of_module: House) -> None:
+    """A cookie that is Lax stays at home with another site's form, and the answer to it would still be kept."""
+    for said in ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, {"Origin": "https://evil.example"}):
+        answer = Visitor(house_of_module).post("/.waitroom/launch/join", headers=said)
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+    app = {"Accept": "application/json", "Origin": "capacitor://localhost"}
+    assert Visitor(house_of_module).post("/.waitroom/launch/join", headers=app).json()["number"]
+
+
 def test_repeats_are_harmless(tmp_path: Path, origin: RecordingOrigin) -> None:
     """P14: the same key gets the same number; a claim twice at once gets one slot and the same pass."""
     with (

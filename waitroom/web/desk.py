@@ -448,8 +448,9 @@ class Desk:
         if own.kind is OwnKind.INVITE and method == b"GET":
             good = service.invite(own.code) is not None
             return self._pages_for(visit).invite(self._page_url(request, form=False)) if good else self._spent(visit)
-        if visit.by_cookie and policy.same_site(request.fields, request.host) is False:
-            # A cookie travels with other sites' forms too: nobody else's page may spend or end a visitor's turn.
+        if (visit.by_cookie or visit.document) and policy.same_site(request.fields, request.host) is False:
+            # A cookie travels with other sites' forms too: nobody else's page may spend or end a visitor's turn. And
+            # where it does not travel, what the form is given would be set over the place that we cannot see.
             self._note("cross-site", service.room.name, visit.client)
             return answers.refused(403, "Not from another site.", service)
         if own.kind is OwnKind.JOIN:
