@@ -101,6 +101,19 @@ def test_links_that_are_not_good_say_so_and_make_no_place(tmp_path, origin, caps
         assert "has no line for the invited" in capsys.readouterr().err
 
 
+def test_an_invite_leads_to_a_path_of_any_letters(tmp_path, origin, capsys):
+    """The address is one that the room covers, where its invited wait; so is the one on the page of a spent invite."""
+    with running(tmp_path, origin, PRIORITY | {"match": [{"path": "/행사/a+b/"}]}) as house:
+        [link] = links(house, capsys, "--url", house.url)
+        guest = Visitor(house)
+        led = guest.post(link).headers["location"]
+        assert led == "/%ED%96%89%EC%82%AC/a+b/"
+        guest.get(led)
+        assert guest.me()["number"] == 1
+        until(lambda: Visitor(house).post(link).status_code == 410)
+        assert f'href="{led}"' in Visitor(house).post(link).text
+
+
 def test_an_invite_in_standby_lets_straight_in(tmp_path, origin, capsys):
     """With a pass at once; used again by who is inside, it changes nothing."""
     admin = {"listen": f"127.0.0.1:{free_port()}", "token_file": "var/admin-token"}

@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, assert_never
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from waitroom import stats
 from waitroom.core import commands, cors, forms
@@ -707,7 +707,8 @@ class Desk:
 def _front(room: Room) -> str:
     """Return where the room's pages begin, as its first rule names it."""
     rule = room.match[0]
-    return f"{rule.path}?{urlencode(rule.query)}" if rule.query else rule.path
+    path = quote(rule.path, safe="/!$&'()*+,=:@")  # a rule has it decoded
+    return f"{path}?{urlencode(rule.query)}" if rule.query else path
 
 
 def _read(service: RoomService, cookies: list[str], by_header: list[tuple[str, type[Ticket | Pass] | None]]) -> Carried:
