@@ -114,6 +114,21 @@ def test_an_invite_leads_to_a_path_of_any_letters(tmp_path, origin, capsys):
         assert f'href="{led}"' in Visitor(house).post(link).text
 
 
+def test_the_button_of_an_invite_leads_wherever_the_shop_leads(page, tmp_path, origin, capsys):
+    """To a browser the shop's answer is still the button's: a shop that has its pages on another host may say so."""
+    there = f"http://localhost:{origin.port}/mobile"
+    plain = origin.answer
+    with running(tmp_path, origin, {"priority": {"share": 0.2}}) as house:
+        [link] = links(house, capsys, "--url", house.url)
+        page.goto(link)
+        origin.answer = f"HTTP/1.1 302 Found\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n".encode()
+        try:
+            with page.expect_request(there):
+                page.click("button")
+        finally:
+            origin.answer = plain
+
+
 def test_an_invite_in_standby_lets_straight_in(tmp_path, origin, capsys):
     """With a pass at once; used again by who is inside, it changes nothing."""
     admin = {"listen": f"127.0.0.1:{free_port()}", "token_file": "var/admin-token"}

@@ -92,7 +92,7 @@ def application(room: str, languages: tuple[str, ...] | None, own: Path | None) 
         page = found.get(request.path_params["language"], {}).get(name)
         if page is None:
             return PlainTextResponse("There is no such page.\n", 404)
-        policy = (pages.form_csp if name == "form-again" else pages.csp).decode()
+        policy = (pages.form_csp if name in ("form-again", "invite") else pages.csp).decode()
         headers = {"Content-Security-Policy": policy, "Referrer-Policy": "same-origin", "Cache-Control": "no-store"}
         return HTMLResponse(page, headers=headers)
 

@@ -213,7 +213,9 @@ class Answers:
 
     def invite(self, page_url: str) -> Reply:
         """Return the page of an invitation that is good, with the button that uses it."""
-        return Reply(200, self._headers(VisitorState.NONE), self._pages.invite(page_url, self._language))
+        # Its button may lead to wherever the shop leads, like that of a form.
+        headers = self._headers(VisitorState.NONE, self._form_csp)
+        return Reply(200, headers, self._pages.invite(page_url, self._language))
 
     def spent(self, page_url: str) -> Reply:
         """Return the page of an invitation that is not good any more, or never was."""

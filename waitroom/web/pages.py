@@ -226,7 +226,8 @@ class Pages:
 
     ``own_dir`` is an operator's folder, whose files stand in for those of the same name; as ``ours/NAME`` the replaced
     ones can still be extended. ``languages`` are those that the pages can speak. ``csp`` is the value of the
-    ``Content-Security-Policy`` all of them are to be sent with, but for the form's, which has ``form_csp``.
+    ``Content-Security-Policy`` all of them are to be sent with, but for the form's and the invite's, which have
+    ``form_csp``.
     """
 
     def __init__(self, templates_dir: Path, own_dir: Path | None = None) -> None:
@@ -260,8 +261,9 @@ class Pages:
             f"default-src 'none'; style-src {_source(style)}; script-src {_source(waiting)} {_source(retry)}; "
             f"{shown}; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
         ).encode()
-        # No form-action: Chromium holds it against the shop's answer too, and shops redirect a payment's return to
-        # other hosts and to apps. Where the form goes stands in the page, as an address of this host.
+        # No form-action: Chromium holds it against the shop's answer too, and shops redirect a payment's return, or
+        # their own front page, to other hosts and to apps. Where the form goes stands in the page, as an
+        # address of this host.
         self.form_csp = (
             f"default-src 'none'; style-src {_source(style)}; script-src {_source(form)}; {shown}; "
             "base-uri 'none'; frame-ancestors 'self'"
