@@ -678,6 +678,19 @@ def test_now_is_the_same_for_everyone(house_of_module: House) -> None:
     assert (again.status_code, again.content) in ((304, b""), (200, again.content))
 
 
+def test_a_304_says_the_length_of_what_it_spares(house_of_module: House) -> None:
+    """RFC 9110, 8.6: none, or that of the 200; a cache that took a length of nothing for it would keep nothing."""
+
+    def spared() -> bool:
+        url = f"{house_of_module.url}/.waitroom/other/draw"
+        answer = httpx.get(url, trust_env=False)
+        again = httpx.get(url, headers={"If-None-Match": answer.headers["etag"]}, trust_env=False)
+        assert again.headers["content-length"] == answer.headers["content-length"]
+        return again.status_code == 304
+
+    until(spared)
+
+
 def test_a_bypass_goes_around_the_line(tmp_path: Path, origin: RecordingOrigin) -> None:
     """A bypass rule lets its own path and method through, and no other spelling or method."""
     room = {"always_queue": True, "bypass": [{"path": "/event/pay/callback", "method": "POST"}]}

@@ -126,7 +126,7 @@ def _shared(service: RoomService, body: bytes, tag: bytes, etag: bytes | None) -
     ]
     # Compared weakly: a proxy that compresses on the way marks the tag so.
     if etag is not None and tag in (part.strip().removeprefix(b"W/") for part in etag.split(b",")):
-        return Reply(304, headers)
+        return Reply(304, headers, body)  # which is not sent: only its length is said
     return Reply(200, [_JSON, *headers, _PLAIN, _NO_INDEX], body)
 
 
