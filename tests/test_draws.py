@@ -193,6 +193,37 @@ def test_the_secret_seed_is_in_nothing_that_leaves_the_keeper_before_the_start()
     assert played.book.drawn("launch") is None
 
 
+def test_an_event_that_begins_while_the_house_is_down_or_reloads_keeps_its_commitment(tmp_path):
+    """P12: the next process, and the next file, begin it late and with the seed that everybody was promised."""
+    for later in ("process", "file"):
+        played = Played(TO_COME, notes=Notes(tmp_path / later))
+        [to_come] = played.shown
+        played.now_ms += 10_001
+        if later == "process":
+            played.open(TO_COME, notes=Notes(tmp_path / later))
+        else:
+            played.reload(TO_COME)
+        [gathering] = played.shown
+        assert (gathering.generation, gathering.commitment) == (2, to_come.commitment)
+        assert played.made == 1
+
+
+def test_an_event_that_is_back_in_the_file_has_the_commitment_that_was_published():
+    """P12: a reload that is refused after all told the keeper of the other file first, and then goes back."""
+    played = Played(TO_COME)
+    [to_come] = played.shown
+    played.reload()
+    assert played.shown == ()
+    played.reload(TO_COME)
+    assert played.shown == (to_come,)
+    played.tick(10)
+    assert played.shown[0].commitment == to_come.commitment
+    played.tick(300)
+    tomorrow = replace(TO_COME, prequeue_start_time_ms=BORN_MS + 400_000, start_time_ms=BORN_MS + 410_000)
+    played.reload(replace(tomorrow, end_time_ms=BORN_MS + 420_000))
+    assert played.shown[-1].commitment != to_come.commitment
+
+
 def test_who_joins_at_the_very_start_is_behind_the_draw():
     """The list is closed in the step that finds that it is late, before it does its work."""
     played = Played(DRAWN)

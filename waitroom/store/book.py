@@ -100,6 +100,7 @@ class Book:
     ) -> None:
         self._chance = chance
         self._deals: dict[str, _Deal] = {}
+        self._withdrawn: dict[tuple[str, str], bytes] = {}
         self._notes = notes
         self._noted: dict[str, RoomNote] = dict(notes.read()) if notes else {}
         self._note_due_ms = 0
@@ -124,6 +125,7 @@ class Book:
             else:
                 line.readings = schedule.read(room.events, line.readings, ahead_ms, reloaded_ms=now_ms)
                 line.configure(room, line.overrides, now_ms)
+            self._eventful(room.name, now_ms)  # first: one that is late to begin takes the seed that it committed to
             self._commit(room, now_ms)
 
     # -- steps: see ``ports.Store`` --------------------------------------------------------------------------------
@@ -442,12 +444,16 @@ class Book:
         ahead_ms = {one.event: one.ahead_ms for one in line.readings}
         runs = line.opening.event if line.opening and line.opening.phase in (Phase.PREQUEUE, Phase.OPEN) else ""
         seeds = {
-            event.name: line.seeds.get(event.name) or self._chance(draw.SEED_BYTES)
+            event.name: line.seeds.get(event.name)
+            or self._withdrawn.pop((room.name, event.name), None)
+            or self._chance(draw.SEED_BYTES)
             for event in room.events
             if event.shuffle_at_event_start and event.name != runs and event.begin_ms - ahead_ms[event.name] > now_ms
         }
         if seeds == line.seeds:
             return
+        # A file that is refused after all, or mended, brings its events back: what was committed to holds then too.
+        self._withdrawn |= {(room.name, event): seed for event, seed in line.seeds.items() if event not in seeds}
         for event, seed in seeds.items():
             if event not in line.seeds:
                 did = f"event {event} will be drawn: commitment {draw.commitment(seed)}"
