@@ -8,7 +8,7 @@ from rooms import room
 
 from waitroom.core import draw, lasting
 from waitroom.core.draw import JoinList
-from waitroom.core.queueing import CALLED, NEW, RETURNER, WAITING, WHOLE, Heard, JoinRequest, Line
+from waitroom.core.queueing import CALLED, CHUNK, NEW, NONE, RETURNER, WAITING, WHOLE, Heard, JoinRequest, Line
 from waitroom.core.tokens import Keyring
 from waitroom.errors import InvalidToken
 from waitroom.model import Invite, Opening, Overrides, Phase, Priority, QueueingMethod, Ticket
@@ -246,6 +246,25 @@ def test_who_used_an_invite_is_kept():
     lasting.everything(played.line)
     assert {one.key[1:] for one in lasting.changes(played.line, set()).repeats} == set(played.line.invites)
     assert played.line._at(invited[0]) == WAITING != NEW
+
+
+def test_who_was_forgotten_is_not_among_the_invited_after_a_start():
+    """P10: whose chunk is gone counts before nobody, or the people ahead of the other invited would rise."""
+    ledger, played = Ledger(), Played(watched=True)
+    gone = played.redeem("a" * 16).number
+    played.line.leave(gone, played.now_ms)
+    line = played.join(CHUNK)
+    [there] = played.invite("b" * 16)
+    played.now_ms += int(played.room.ticket_keep_s * 1000) + 1_100_000
+    played.hear(*line[-2:], there)
+    played.call(0)
+    for _ in range(3):
+        played.line.sweep(played.now_ms)
+    assert played.line._at(gone) == NONE
+    assert played.ahead(there) == 0
+    ledger.keep(played.line, merged=True)
+    restored = ledger.restored(played.room)
+    assert restored.snapshot(played.now_ms).ahead(there) == 0
 
 
 def test_an_invite_is_signed_and_is_nothing_else():

@@ -29,6 +29,7 @@ from waitroom.core.queueing import (
     INVITE_KEY,
     MASK,
     NEW,
+    NONE,
     RETURNER,
     SHIFT,
     Inside,
@@ -259,7 +260,7 @@ def restore(room: Room, kept: Kept) -> Line:
     line.invited_credit, line.invites_used = head.get("invited_credit", 0), head.get("invites_used", 0)
     for _, joined in sorted(line.invites.values(), key=lambda used: used[1].ahead or 0):
         place = line._place(joined.number)
-        if line._at(place) not in (INSIDE, GONE):
+        if line._at(place) not in (NONE, INSIDE, GONE):
             line._invited[place] = None
     return line
 
