@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from ledger import Ledger
 from rooms import room
@@ -246,6 +248,20 @@ def test_who_used_an_invite_is_kept():
     lasting.everything(played.line)
     assert {one.key[1:] for one in lasting.changes(played.line, set()).repeats} == set(played.line.invites)
     assert played.line._at(invited[0]) == WAITING != NEW
+
+
+def test_a_crowd_of_invited_holds_nobody_up():
+    """Thousands come at once and then fall silent: neither their links nor a full call may cost a look at all each."""
+    played = Played(share=0.5, total_active_users=5_000, new_users_per_minute=60_000)
+    began_s = time.process_time()
+    for number in range(20_000):
+        played.redeem(f"{number:016x}")
+    assert time.process_time() - began_s < 3
+    played.join(1_000)
+    played.now_ms += 20_000
+    began_s = time.process_time()
+    assert len(played.call(250)) == 250
+    assert time.process_time() - began_s < 0.2
 
 
 def test_who_was_forgotten_is_not_among_the_invited_after_a_start():

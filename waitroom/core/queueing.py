@@ -74,6 +74,9 @@ WHOLE = 1_000_000
 INVITE_KEY = "\n"
 """Before the id of an invite, where it is kept among the keys of repeats: no header can hold it."""
 
+INVITES_LOOK_MS = 1_000
+"""How often used invites that are over are looked for: a crowd of invited comes at once, and each look is at all."""
+
 LOOKS_MAX = 8
 """How often a tick may draw somebody who turns out to be silent: each look costs a tenth of a millisecond."""
 
@@ -372,6 +375,7 @@ class Line:
         self._repeats: dict[str, tuple[int, Joined]] = {}
         self.invites: dict[str, tuple[int, Joined]] = {}
         self.invites_used = 0
+        self._invites_looked_at_ms = 0
         self.invited_credit = 0
         self._invited: dict[int, None] = {}
         self._silent_cursor = 0
@@ -411,10 +415,11 @@ class Line:
             self._open_turn(number, now_ms)
             free -= 1
         self._earn(len(called))
+        invited = self._present_invited(now_ms)
         walked: list[int] = []
         while free and self._invited:
             # One at a time, so that a share of the calls is a share of them, and not of those of whole ticks.
-            if self.invited_credit >= WHOLE and (place := self._next_invited(now_ms)) is not None:
+            if self.invited_credit >= WHOLE and (place := next(invited, None)) is not None:
                 self.invited_credit -= WHOLE
                 self._open_turn(place, now_ms)
                 called.append(place)
@@ -804,7 +809,9 @@ class Line:
 
     def _redeem(self, request: JoinRequest, invite: str, now_ms: int) -> Joined:
         """Let the bearer of an invite join the line of the invited: with the place they have, or a new one."""
-        self.invites = {one: kept for one, kept in self.invites.items() if kept[0] > now_ms}
+        if now_ms >= self._invites_looked_at_ms + INVITES_LOOK_MS:
+            self._invites_looked_at_ms = now_ms
+            self.invites = {one: kept for one, kept in self.invites.items() if kept[0] > now_ms}
         spent = Joined(0, request.visitor, now_ms, generation=self.generation, spent=True)
         if self.room.priority is None or request.invite_until_ms <= now_ms:
             return spent
@@ -942,12 +949,10 @@ class Line:
             # While nobody is there to use it no more is saved than one call; it takes two to give a large share.
             self.invited_credit = min(2 * WHOLE if self._invited else WHOLE, earned)
 
-    def _next_invited(self, now_ms: int) -> int | None:
-        """Return the first of the invited who is present and was heard."""
+    def _present_invited(self, now_ms: int) -> Iterator[int]:
+        """Give the invited who are present and were heard, in order. Nobody is heard meanwhile: one look is enough."""
         waits = (WAITING, BACK)
-        return next(
-            (place for place in self._invited if self._at(place) in waits and not self._is_silent(place, now_ms)), None
-        )
+        return (place for place in self._invited if self._at(place) in waits and not self._is_silent(place, now_ms))
 
     def _pick(self, free: int, now_ms: int, called: list[int], below: Callable[[int], int]) -> None:
         """Open turns for ``free`` of those who are present and were heard, each of them as likely as any other."""
