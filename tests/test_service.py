@@ -576,9 +576,10 @@ async def test_a_wait_that_was_told_is_judged_when_the_call_comes():
     """Every range that a page was shown counts, whether it held or not; of a place that missed its call none does."""
     served = await Served(room(total_active_users=1, session_duration_s=8, claim_within_s=1)).start()
     _, entry_pass = await served.inside()
-    waiting, absent = await served.ticket(), await served.ticket()
-    estimates, shown = served.service.estimates, []
+    estimates = served.service.estimates
     before = estimates.judged
+    joined, told = await served.service.join()
+    waiting, absent, shown = served.service.ticket(joined), await served.ticket(), [told.wait_s]
     assert served.told(absent).wait_s is not None
     for step in range(40):
         told = served.told(waiting)

@@ -281,10 +281,13 @@ class RoomService:
             return joined, self.told(Carried(ticket=self.ticket(joined)))
         state = _STOPPED.get(self.view.state, VisitorState.WAITING)
         if joined.ahead is None or self.unordered:
-            return joined, Told(state, joined.number, None, self._random_range(), told_s)
-        # This view may not know yet who left; what is shown first must not be less than what it will answer.
-        ahead = max(joined.ahead, self.view.ahead(joined.number))
-        return joined, Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
+            told = Told(state, joined.number, None, self._random_range(), told_s)
+        else:
+            # This view may not know yet who left; what is shown first must not be less than what it will answer.
+            ahead = max(joined.ahead, self.view.ahead(joined.number))
+            told = Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
+        self._judge_later(told)
+        return joined, told
 
     def invite(self, text: str) -> Invite | None:
         """Return the invite that a link brings; None for one that is not for this room, forged, or over."""
@@ -434,10 +437,7 @@ class RoomService:
         else:
             place = None if self.view.order is None else self.view.order.rank(number)
             told = Told(state, number, ahead, wait_range(self._invited_wait_s(number, ahead)), told_s, place=place)
-        if state is not VisitorState.WAITING:
-            self.estimates.forget(number)
-        elif told.wait_s is not None:
-            self.estimates.tell(number, told.wait_s, self.now_ms(), self.view.stood_ms)
+        self._judge_later(told)
         return told
 
     def receipt(self, carried: Carried) -> dict[str, object] | None:
@@ -623,6 +623,14 @@ class RoomService:
     def _random_range(self) -> tuple[int, int] | None:
         """Return the range that is told to everybody alike where nobody is ahead of anybody."""
         return wait_range(self._wait_s(self.view.present) if self.at_random else None, at_random=True)
+
+    def _judge_later(self, told: Told) -> None:
+        """Note the wait that a visitor is told; of who missed a call, or is told that nobody is called, none counts."""
+        assert told.number is not None
+        if told.state is not VisitorState.WAITING:
+            self.estimates.forget(told.number)
+        elif told.wait_s is not None:
+            self.estimates.tell(told.number, told.wait_s, self.now_ms(), self.view.stood_ms)
 
     def _pace_wait_s(self, ahead: int) -> float | None:
         return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)

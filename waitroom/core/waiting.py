@@ -26,8 +26,9 @@ HIDDEN_S = 60.0
 FIRST_S = 30.0
 """The longest a first visit is told to wait: whoever never asks once is found out within it."""
 
-SPREAD = 0.3
-"""The range told is the expected wait, less and more this share."""
+SPREAD = (0.45, 1.8)
+"""The range told, in shares of the expected wait. Wide, as a pace that halves doubles a wait, and as those who vanish
+shorten it: so four of five calls come within it in either case (``tests/test_estimates.py``, and the demo)."""
 
 RANDOM_SPREAD = (0.1, 2.3)
 """The range told where people are called at random, in shares of the time in which the pace calls as many as wait.
@@ -60,5 +61,5 @@ def wait_range(wait_s: float | None, *, at_random: bool = False) -> tuple[int, i
     """
     if wait_s is None:
         return None
-    low, high = RANDOM_SPREAD if at_random else (1 - SPREAD, 1 + SPREAD)
+    low, high = RANDOM_SPREAD if at_random else SPREAD
     return math.floor(wait_s * low), math.ceil(wait_s * high)
