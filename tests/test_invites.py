@@ -129,6 +129,20 @@ def test_the_button_of_an_invite_leads_wherever_the_shop_leads(page, tmp_path, o
             origin.answer = plain
 
 
+def test_the_shop_and_its_scripts_are_not_told_the_code(page, tmp_path, origin, capsys):
+    """Whoever is inside keeps the invite, so its address must not go on to the shop, which shows it to others."""
+    with running(tmp_path, origin, {"priority": {"share": 0.2}}) as house:
+        [link] = links(house, capsys, "--url", house.url)
+        page.goto(f"{house.url}/event/")
+        page.goto(link)
+        origin.seen.clear()
+        page.click("button")
+        page.wait_for_url(f"{house.url}/event/")
+        assert page.evaluate("document.referrer") == f"{house.url}/"
+        assert {seen.header("Referer") for seen in origin.seen if seen.target == "/event/"} == {f"{house.url}/"}
+        assert Visitor(house).get(link).status_code == 200
+
+
 def test_an_invite_in_standby_lets_straight_in(tmp_path, origin, capsys):
     """With a pass at once; used again by who is inside, it changes nothing."""
     admin = {"listen": f"127.0.0.1:{free_port()}", "token_file": "var/admin-token"}

@@ -213,8 +213,8 @@ class Answers:
 
     def invite(self, page_url: str) -> Reply:
         """Return the page of an invitation that is good, with the button that uses it."""
-        # Its button may lead to wherever the shop leads, like that of a form.
-        headers = self._headers(VisitorState.NONE, self._form_csp)
+        # Its button may lead to wherever the shop leads, like that of a form; its address is nobody else's business.
+        headers = self._headers(VisitorState.NONE, self._form_csp, b"strict-origin")
         return Reply(200, headers, self._pages.invite(page_url, self._language))
 
     def spent(self, page_url: str) -> Reply:
@@ -263,9 +263,11 @@ class Answers:
         headers = [_PROBLEM, _NO_STORE, _NO_INDEX, _PLAIN, _state(service.view.state), _retry(RETRY_S)]
         return Reply(429, headers, body)
 
-    def _headers(self, state: VisitorState, csp: tuple[bytes, bytes] | None = None) -> Headers:
-        referrer = (b"Referrer-Policy", b"same-origin")
-        return [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, csp or self._csp, referrer, _state(state)]
+    def _headers(
+        self, state: VisitorState, csp: tuple[bytes, bytes] | None = None, referrer: bytes = b"same-origin"
+    ) -> Headers:
+        told = (b"Referrer-Policy", referrer)
+        return [_HTML, _NO_STORE, _NO_INDEX, _PLAIN, csp or self._csp, told, _state(state)]
 
 
 def _state(state: str) -> tuple[bytes, bytes]:
