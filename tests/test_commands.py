@@ -82,7 +82,7 @@ def test_open_takes_back_whatever_shut_the_room(house, run, said):
     house.do(house.store.operate("launch", {**shut, "message": "soon"}, "test"))
     _, out, _ = run("room", "launch", "open", "--json")
     assert json.loads(out)["state"] == "queueing"
-    assert said() == {"queue_all": False, "suspended": False, "queueing_method": "fifo", "message": "soon"}
+    assert said() == {"queue_all": False, "suspended": False, "message": "soon"}
 
 
 def test_a_verb_that_does_not_show_is_said_not_to(house, run, said):

@@ -13,9 +13,10 @@ import socket
 import pytest
 from rooms import room
 
+from waitroom.admin.verbs import VERBS
 from waitroom.core.queueing import CALLED, GONE, SERIES_STEP, WAITING, Heard, JoinRequest
 from waitroom.errors import StartError, StoreAway
-from waitroom.model import Pass, Priority, RoomEvent, RoomState
+from waitroom.model import Pass, Priority, QueueingMethod, RoomEvent, RoomState
 from waitroom.ports import Known, Lead, Noted, Stock
 from waitroom.store import frames
 from waitroom.store.memory import MemoryStore
@@ -408,6 +409,20 @@ async def test_where_the_line_has_ended_nobody_gets_a_place_or_a_pass(opened, ve
     await said(played, closed=False, final=False)
     assert (await played.claim(1))[0].end_ms
     assert (await played.join())[0].number == 3
+
+
+@pytest.mark.parametrize(
+    ("configured", "opens"), [("fifo", "fifo"), ("random", "random"), ("passthrough", "fifo"), ("reject", "fifo")]
+)
+async def test_opening_a_line_leaves_it_the_way_that_it_is_configured_to_call(opened, configured, opens):
+    """Held and opened again, or let through meanwhile, a line without an order has none, and an order stays one."""
+    played = await opened(queueing_method=QueueingMethod(configured), total_active_users=1)
+    for shut in ({"queue_all": True}, {"queueing_method": "passthrough"}):
+        await said(played, **shut)
+        await said(played, **VERBS["open"].says)
+        over = (await played.store.snapshot("launch")).overrides
+        assert over.over(room(queueing_method=QueueingMethod(configured))).queueing_method == opens
+        assert (await played.store.status("launch")).facts["state"] in (RoomState.OPEN, RoomState.QUEUEING)
 
 
 async def test_sold_out_for_now_calls_nobody_and_keeps_every_place(opened):

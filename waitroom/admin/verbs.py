@@ -48,9 +48,9 @@ VERBS: Mapping[str, Verb] = {
     "open": Verb(
         help="let people in, in order",
         description="Take back hold, close, passthrough, suspended and the end of a sale, whoever said it, also where "
-        "the configuration says it: the line goes on in order, under both caps. A stock of 0 that the shop states is "
-        "the shop's, and stays.",
-        says={"queue_all": False, "closed": False, "final": False, "suspended": False, "queueing_method": "fifo"},
+        "the configuration says it: the line goes on, in order unless it is `random`, under both caps. A stock of 0 "
+        "that the shop states is the shop's, and stays.",
+        says={"queue_all": False, "closed": False, "final": False, "suspended": False, "queueing_method": "line"},
         not_in=("sold_out", "closed"),
     ),
     "passthrough": Verb(

@@ -45,6 +45,9 @@ ROLL_MS = 1_000
 LOG_MAX = 200
 """How much of what was said to a room is remembered."""
 
+LINE = "line"
+"""Said of a method: the configured one where that is a line, with an order or without, else ``fifo``."""
+
 _PHASES = {
     Phase.PREQUEUE: "people gather",
     Phase.OPEN: "the line opens",
@@ -225,7 +228,10 @@ class Book:
         said = Overrides() if clear else line.overrides
         if clear:  # what the origin has in stock is no operator's word
             said = replace(said, stock=line.overrides.stock, stock_version=line.overrides.stock_version)
-        judged: dict[str, Any] = {name: _judged(name, value) for name, value in verbs.items()}
+        judged: dict[str, Any] = {
+            name: _line_method(line) if (name, value) == ("queueing_method", LINE) else _judged(name, value)
+            for name, value in verbs.items()
+        }
         said = replace(said, **judged)
         if not (reset or clear or verbs):
             raise ValueError("says nothing; name what is to change")
@@ -548,6 +554,12 @@ class Book:
             longest_ms = max(int(line.room.session_duration_s * 1000), MINUTE_MS)
             until_ms = max(until_ms, line.passes_end_ms, now_ms + NOTE_EVERY_MS + longest_ms)
         return until_ms
+
+
+def _line_method(line: Line) -> QueueingMethod | None:
+    """Return what to say over the method of ``line`` so that it is one."""
+    configured = line.configured.during(line.opening).queueing_method
+    return None if configured in (QueueingMethod.FIFO, QueueingMethod.RANDOM) else QueueingMethod.FIFO
 
 
 def _seeds(noted: RoomNote) -> dict[str, bytes]:
