@@ -375,6 +375,17 @@ async def test_a_reload_whose_workers_cannot_start_leaves_the_old_ones(settings,
         await until(lambda: len(processes(os.getpid())) == 3)
 
 
+async def test_who_has_ended_is_not_said_to_hang(settings, caplog):
+    """A worker that could not start is retired with its set, after its end: nobody is to look for what hangs there."""
+    async with supervised(settings) as (it, _):
+        child = it._workers[0].child
+        os.kill(child.pid, signal.SIGKILL)
+        await child.ended()
+        child.retire(0.01)
+        await asyncio.sleep(0.1)
+        assert "does not end in time" not in caplog.text
+
+
 async def test_a_reload_whose_workers_are_never_ready_leaves_the_old_ones(settings, caplog, monkeypatch):
     """One that hangs at its start is ended, and the reload with it."""
     async with supervised(settings) as (it, _):

@@ -121,7 +121,8 @@ class Child:
         self._signal(number)
         if not self.retiring:
             self.retiring = True
-            self._killing = asyncio.get_running_loop().call_later(within_s, self._kill, "does not end in time")
+            if self.code is None:
+                self._killing = asyncio.get_running_loop().call_later(within_s, self._kill, "does not end in time")
 
     # Its life.
 
