@@ -106,3 +106,22 @@ def test_an_order_is_drawn_alike_for_everybody_whatever_dies(tmp_path, origin, c
             assert main([*words, "--ticket", receipt["ticket"]]) == 0
             assert json.loads(capsys.readouterr().out)["place"] == one["place"]
         assert json.loads(published.read_text())["joins"][told[4]["receipt"]["position"] - 1][0] == told[4]["number"]
+
+
+def test_a_refused_file_opens_no_line(tmp_path, origin):
+    """P12: templates that no worker can start with are refused before the keeper hears of a file without the event."""
+    event = {"name": "noon", "prequeue_start_time": at(-1), "start_time": at(600), "end_time": at(3_600)}
+    with running(tmp_path, origin, {"events": [event | {"shuffle_at_event_start": True}]}) as house:
+        visitor = Visitor(house)
+        visitor.event()
+        until(lambda: visitor.draws()[0]["count"] == 1)
+        stated = yaml.safe_load(house.config.read_text())
+        (tmp_path / "pages").mkdir()
+        (tmp_path / "pages" / "waiting.html").write_text("{% broken %}")
+        stated["rooms"][0] |= {"events": [], "templates": str(tmp_path / "pages")}
+        house.config.write_text(yaml.safe_dump(stated))
+        house.process.send_signal(signal.SIGHUP)
+        until(lambda: any("reload refused" in line["message"] for line in house.logged("reload")))
+        time.sleep(0.6)  # some ticks
+        [drawn] = visitor.draws()
+        assert (drawn["state"], drawn["seed"], visitor.me()["state"]) == ("gathering", None, "prequeue")

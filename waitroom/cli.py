@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waitroom import config, crashing, keys, logs
-from waitroom.build import doubts_of_pages
+from waitroom.build import doubts_of_pages, pages_of
 from waitroom.channel import Orders
 from waitroom.commands import drawing, explain, inviting, operating, preview
 from waitroom.core.assertion import assertion_key
@@ -205,6 +205,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _orders(options: argparse.Namespace, *, again: bool = False) -> Orders:
     settings = _settings(options)
     secret_keys = keys.load(settings.secret_keys_file, os.environ, make=not again)
+    if again:  # what no worker could start with is refused before anybody is told of the rest
+        pages_of(settings)
     return Orders(settings, secret_keys, options.log_format)
 
 
