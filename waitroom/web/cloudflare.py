@@ -1,4 +1,7 @@
-"""The object that apps made for Cloudflare's waiting room read, so that they need not change to come here.
+"""The object that apps made for Cloudflare's waiting room read, so that what they show need not change.
+
+How they join and enter does: a page's address asked for JSON gives no place and trades no turn, which is what ``join``
+and ``claim`` are for.
 
 Names and meanings are those that its API describes under ``json_response_enabled``. Times are whole minutes, and a wait
 that is not known is 0, with ``waitTimeKnown`` false and *unavailable* where words are. Where we know a range, the wait
