@@ -128,7 +128,6 @@ class Book:
             else:
                 line.readings = schedule.read(room.events, line.readings, ahead_ms, reloaded_ms=now_ms)
                 line.configure(room, line.overrides, now_ms)
-            self._eventful(room.name, now_ms)  # first: one that is late to begin takes the seed that it committed to
             self._commit(room, now_ms)
 
     # -- steps: see ``ports.Store`` --------------------------------------------------------------------------------
@@ -454,7 +453,10 @@ class Book:
             or self._withdrawn.pop((room.name, event.name), None)
             or self._chance(draw.SEED_BYTES)
             for event in room.events
-            if event.shuffle_at_event_start and event.name != runs and event.begin_ms - ahead_ms[event.name] > now_ms
+            if event.shuffle_at_event_start
+            and event.name != runs
+            # One that is late to begin, because nobody ran or none of its steps came yet, begins with its seed.
+            and (event.end_time_ms if event.name in line.seeds else event.begin_ms) - ahead_ms[event.name] > now_ms
         }
         if seeds == line.seeds:
             return
