@@ -11,7 +11,7 @@ from browser import watched
 from operators import TOKEN, House, arrive, let_in
 from rooms import room
 
-from waitroom.admin import events, server
+from waitroom.admin import api, events, history, server
 from waitroom.model import RoomEvent
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
@@ -164,13 +164,17 @@ def test_without_script_the_numbers_are_there(chromium, house):
     context.close()
 
 
-def test_the_charts_show_what_was_joined_and_say_it_in_words(page, house):
+def test_the_charts_show_what_was_joined_and_say_it_in_words(page, house, monkeypatch):
     """Lines for eyes, a sentence and a table for everybody else."""
+    for module, name, value in ((history, "STEP_S", 0.5), (api, "STEP_S", 0.5), (events, "EVERY_S", 0.1)):
+        monkeypatch.setattr(module, name, value)
     log_in(page, house, "/rooms/room-06")
     house.do(arrive(house.store, 40, "room-06"))
     house.do(let_in(house.store, "room-06"))
-    comes(page, "document.querySelector('#line-chart-text').textContent.includes('in line: at most 39')")
-    assert "L" in page.get_attribute("[data-chart^=waiting] path.one", "d")
+    comes(page, "document.querySelector('#line-chart-text').textContent.match(/in line: at most [0-9]+, now 39/)")
+    comes(page, "document.querySelector('[data-chart^=waiting] path.one').getAttribute('d').includes('L')")
+    alone = "line([null, 1, null, 2, 3], index => index, value => value)"
+    assert page.evaluate(alone) == "M1.0 1.0h2M3.0 2.0L4.0 3.0", "a step between two gaps is seen too"
     page.click("#minutes summary")
     page.wait_for_selector("#minutes tbody tr:first-child td:nth-of-type(3):text-is('39')")
 
@@ -192,6 +196,84 @@ def test_the_sign_says_when_the_figures_are_old_and_when_they_live_again(page, h
     assert page.inner_text("#announce") == "Live again"
     monkeypatch.setattr(events, "EVERY_S", 60)  # the connection stands, and nothing comes over it
     page.wait_for_selector("#sign-text:has-text('Stale for')")
+
+
+def test_figures_grow_older_while_the_page_tries_again(page, house, monkeypatch):
+    """A connection over which nothing comes is given up and made anew; what is shown is no younger for that."""
+    page.clock.install()
+    log_in(page, house)
+    is_live(page)
+    monkeypatch.setattr(events, "EVERY_S", 60)
+    page.wait_for_timeout(1_200)  # the look that was already waited for
+    page.route("**/api/events**", lambda _: None)  # no answer, and no refusal either
+    page.clock.fast_forward(20_000)
+    page.wait_for_selector("#sign-text:has-text('Reconnecting')")
+    page.wait_for_timeout(1_200)
+    assert int(page.inner_text("#sign-text").split()[1]) >= 20
+    page.unroute("**/api/events**")
+    page.clock.fast_forward(15_000)
+    is_live(page)
+
+
+def test_figures_are_as_old_as_the_machine_slept(page, house, monkeypatch):
+    """One of the browser's clocks may stand still meanwhile."""
+    log_in(page, house)
+    is_live(page)
+    monkeypatch.setattr(events, "EVERY_S", 60)
+    page.wait_for_timeout(1_200)  # the look that was already waited for
+    page.route("**/api/events**", lambda _: None)
+    page.evaluate("() => { const before = Date.now; Date.now = () => before() + 3_600_000; }")
+    comes(page, "/^(Stale for|Reconnecting,) 36\\d\\d s/.test(document.querySelector('#sign-text').textContent)")
+
+
+def test_a_page_behind_others_holds_no_connection(page, house):
+    """A browser has six for a host: a page that nobody looks at takes none, and is live when it is looked at again."""
+    until = time.monotonic() + 20
+    while house.listeners() and time.monotonic() < until:
+        time.sleep(0.05)
+    log_in(page, house)
+    is_live(page)
+    assert house.listeners() == 1
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    while house.listeners() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert house.listeners() == 0
+    house.do(arrive(house.store, 11, "room-14"))
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: false})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_selector("[data-room=room-14] [data-shown=in_line]:text-is('11')")
+    is_live(page)
+
+
+def test_an_answer_that_comes_after_the_dialog_was_left_is_shown_all_the_same(page, house):
+    """Whoever pressed Escape too late learns what became of it, and not in the dialog of another verb."""
+    log_in(page, house, "/rooms/room-10")
+    is_live(page)
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/api/rooms/room-10", hold)
+    page.click("[data-verb=hold]")
+    page.click("#go")
+    page.keyboard.press("Escape")
+    page.click("[data-verb=close]")
+    held[0].abort()
+    page.wait_for_selector("#result:has-text('Hold: No answer came.')")
+    assert page.inner_text("#refusal") == ""
+    assert page.is_visible("#dialog")
+
+
+def test_the_page_of_a_room_that_is_no_more_goes_to_the_rooms(page, house):
+    """Also when it went while the page heard nothing."""
+    log_in(page, house, "/rooms/room-11")
+    is_live(page)
+    gone = '{"error": "room", "message": ""}'
+    page.route("**/api/rooms/room-11", lambda route: route.fulfill(status=404, body=gone))
+    page.evaluate("source.close(); check(); 0")
+    page.wait_for_selector("#rooms")
 
 
 def test_a_session_that_ended_is_said(page, house):
@@ -228,7 +310,7 @@ def test_axe_finds_nothing_on_a_phone_in_any_light(chromium, house, scheme):
     from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 - beside the browser, which may be missing
 
     axe = Axe()
-    context = chromium.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, bypass_csp=True)
+    context = chromium.new_context(viewport={"width": 320, "height": 640}, color_scheme=scheme, bypass_csp=True)
     page = watched(context)
 
     def judge():

@@ -18,16 +18,26 @@ function localTime(element) {
 }
 
 // The sign: live, or how old what is shown is.
-let source, last = performance.now(), heard = false, away = false, out = false, checking = false, told = "";
+// ``seen``: when the figures were so; ``spoke``: when the connection last showed life, or was tried.
+let slept = 0, mono = performance.now(), wall = Date.now(), seen = mono, spoke = mono;
+let source, heard = false, away = false, out = false, checking = false, told = "";
 let since = new URLSearchParams(body.dataset.listen.split("?")[1]).get("since");
 
+// A machine that sleeps may stop the one clock, but not the other: what is shown is as old as either says.
+function now() {
+  const gap = Date.now() - wall - (performance.now() - mono);
+  if (gap > CHECK_MS) slept += gap;
+  [mono, wall] = [performance.now(), Date.now()];
+  return mono + slept;
+}
+
 function sign() {
-  const old = performance.now() - last, age = `${Math.round(old / 1000)} s`;
+  const at = now(), age = `${Math.round((at - seen) / 1000)} s`;
   let kind = "live", text = "Live";
   if (out) [kind, text] = ["out", "Logged out: load the page"];
+  else if (heard && source.readyState !== EventSource.OPEN) [kind, text] = ["stale", `Reconnecting, ${age} old`];
+  else if (at - spoke > STALE_MS) [kind, text] = ["stale", `Stale for ${age}`];
   else if (away) [kind, text] = ["away", `No record for ${age}`];
-  else if (source.readyState !== EventSource.OPEN && heard) [kind, text] = ["stale", `Reconnecting, ${age} old`];
-  else if (old > STALE_MS) [kind, text] = ["stale", `Stale for ${age}`];
   else if (!heard) [kind, text] = ["still", "Connecting"];
   byId("sign").dataset.sign = kind;
   put(byId("sign-text"), text);
@@ -42,7 +52,7 @@ function announce(text) {
 }
 
 function alive() {
-  last = performance.now();
+  spoke = now();
   heard = true;
 }
 
@@ -53,14 +63,14 @@ function listen() {
   source.addEventListener("page", (event) => {
     since = event.lastEventId;
     alive();
-    away = false;
+    [seen, away] = [spoke, false];
     if (byId("away")) byId("away").hidden = true;
     show(JSON.parse(event.data));
     sign();
   });
   source.addEventListener("away", () => {
-    if (!away) last = performance.now();
-    [away, heard] = [true, true];
+    alive();
+    away = true;
     sign();
   });
   source.addEventListener("log", (event) => {
@@ -73,19 +83,21 @@ function listen() {
   });
 }
 
-// The browser tries again by itself, but not after a refusal: that may be a session's end.
+// The browser tries again by itself, but not after a refusal: that may be a session's end, or the room's.
 async function check() {
   if (checking || out) return;
   checking = true;
   await new Promise((wake) => setTimeout(wake, AGAIN_MS * (0.5 + Math.random())));
   try {
-    const answer = await fetch("/api/session", {signal: AbortSignal.timeout(WITHIN_MS)});
-    out = answer.status === 401 || answer.status === 404;
+    const where = room ? `/api/rooms/${encodeURIComponent(room)}` : "/api/session";
+    const answer = await fetch(where, {signal: AbortSignal.timeout(WITHIN_MS)});
+    if (answer.status === 404) return location.assign("/");
+    out = answer.status === 401;
   } catch {
     out = false;
   }
   checking = false;
-  if (!out) listen();
+  if (!out && !document.hidden) listen();
   sign();
 }
 
@@ -207,7 +219,7 @@ function words() {
 async function go(event) {
   event.preventDefault();
   if (byId("go").disabled) return;
-  const button = chosen;
+  const button = chosen, here = () => byId("dialog").open && chosen === button; // it may be left before the answer
   put(byId("refusal"), "");
   byId("go").disabled = true;
   try {
@@ -219,11 +231,13 @@ async function go(event) {
     });
     const found = await answer.json();
     if (!answer.ok) throw new RangeError(found.message);
-    byId("dialog").close();
+    if (here()) byId("dialog").close();
     const still = JSON.parse(button.dataset.still)[found.state];
     put(byId("result"), still ? `${button.textContent}: said, but ${room} ${still}.` : `${button.textContent}: done. ${room} is ${found.state}.`);
   } catch (error) {
-    put(byId("refusal"), error instanceof RangeError ? `Not done: ${error.message}` : "No answer came. It may have been done all the same: look at the log before you say it again.");
+    const why = error instanceof RangeError ? `Not done: ${error.message}` : "No answer came. It may have been done all the same: look at the log before you say it again.";
+    if (here()) put(byId("refusal"), why);
+    else put(byId("result"), `${button.textContent}: ${why}`);
   }
   ready();
 }
@@ -253,7 +267,8 @@ function binned(name, steps) {
 function line(values, x, y) {
   let path = "", pen = false;
   values.forEach((value, index) => {
-    if (value !== null) path += `${pen ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}`;
+    const alone = !pen && (values[index + 1] ?? null) === null; // a line of one point would not be seen
+    if (value !== null) path += `${pen ? "L" : "M"}${x(index).toFixed(1)} ${y(value).toFixed(1)}${alone ? "h2" : ""}`;
     pen = value !== null;
   });
   return path;
@@ -324,15 +339,21 @@ async function remember() {
 
 // Begin.
 document.querySelectorAll("time").forEach(localTime);
-listen();
+if (!document.hidden) listen();
 sign();
 setInterval(() => {
+  if (document.hidden) return;
   sign();
-  if (performance.now() - last > DEAD_MS && source.readyState === EventSource.OPEN && !away) {
-    last = performance.now() - STALE_MS;
+  if (now() - spoke > DEAD_MS && !checking && !out) {
+    spoke = now() - STALE_MS;
     listen();
   }
 }, CHECK_MS);
+// A browser has six connections for a host: pages behind others leave theirs to those that are looked at.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) source?.close();
+  else if (!out) listen();
+});
 byId("logout").hidden = false;
 byId("logout").addEventListener("click", async () => {
   await fetch("/logout", {method: "POST", headers: {"Waitroom-Csrf": body.dataset.csrf}}).catch(() => {});
