@@ -12,6 +12,7 @@ from operators import TOKEN, House, arrive, let_in
 from rooms import room
 
 from waitroom.admin import api, events, history, server
+from waitroom.errors import StoreAway
 from waitroom.model import RoomEvent
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&"
@@ -226,6 +227,27 @@ def test_figures_are_as_old_as_the_machine_slept(page, house, monkeypatch):
     comes(page, "/^(Stale for|Reconnecting,) 36\\d\\d s/.test(document.querySelector('#sign-text').textContent)")
 
 
+def test_a_record_that_is_away_is_said_and_the_last_figures_stay(page, house, monkeypatch):
+    """The house answers and knows nothing new; when the record is back the page is live by itself."""
+    house.do(arrive(house.store, 5, "room-15"))
+    log_in(page, house)
+    is_live(page)
+
+    async def away(_):
+        raise StoreAway("gone")
+
+    monkeypatch.setattr(house.store, "status", away)
+    page.wait_for_selector("#sign[data-sign=away]")
+    assert page.inner_text("#sign-text").startswith("No record for ")
+    assert page.inner_text("[data-room=room-15] [data-shown=in_line]") == "5"
+    page.reload()
+    page.wait_for_selector("#sign[data-sign=away]")
+    assert page.is_visible("#away")
+    monkeypatch.undo()
+    is_live(page)
+    assert page.is_hidden("#away")
+
+
 def test_a_page_behind_others_holds_no_connection(page, house):
     """A browser has six for a host: a page that nobody looks at takes none, and is live when it is looked at again."""
     until = time.monotonic() + 20
@@ -263,6 +285,11 @@ def test_an_answer_that_comes_after_the_dialog_was_left_is_shown_all_the_same(pa
     held[0].abort()
     page.wait_for_selector("#result:has-text('Hold: No answer came.')")
     assert page.inner_text("#refusal") == ""
+    page.click("#go")
+    page.keyboard.press("Escape")
+    page.click("[data-verb=open]")
+    held[1].continue_()
+    page.wait_for_selector("#result:has-text('Close: done.')")
     assert page.is_visible("#dialog")
 
 

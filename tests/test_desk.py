@@ -12,7 +12,7 @@ from operators import TOKEN, arrive, client, served, settings
 
 from waitroom.admin import api, events, pages
 from waitroom.admin.events import Events, Look
-from waitroom.admin.facts import GateReason, view
+from waitroom.admin.facts import GateReason, scored, view
 from waitroom.admin.history import STEP_S, STEPS, History
 from waitroom.admin.pages import detail, overview
 from waitroom.admin.verbs import DESK
@@ -240,7 +240,7 @@ async def test_numbers_of_lines_grow_over_all_rooms_and_go_on_with_time(store):
 
 async def known(store):
     """Return a room as the API states it, led and with people in it."""
-    return {**view(await store.status("launch")), "leader": "0", "inside": 63, "waiting": 1200, "called": 4}
+    return {**view(scored(await store.status("launch"), {})), "leader": "0", "inside": 63, "waiting": 1200, "called": 4}
 
 
 async def test_every_verb_says_what_it_does_to_how_many(store):
@@ -284,13 +284,21 @@ def test_a_time_to_come_is_said_in_its_own_units():
     assert [duration(time_s) for time_s in (0, 59, 61, 3700)] == ["1 s", "59 s", "1 min 01 s", "1 h 01 min"]
 
 
+async def test_estimates_are_said_once_they_are_judged_and_never_as_better_than_they_are(store):
+    """Less than all is not 100 %."""
+    room = await known(store)
+    scores = (None, 0, 0.5, 0.9999, 1.0)
+    texts = [shown({**room, "estimate_score": score})["estimate"] for score in scores]
+    assert texts == ["not measured yet", "0% held", "50% held", "99% held", "100% held"]
+
+
 async def test_every_place_of_the_page_has_its_text_and_every_text_its_place(store):
     """What the script fills in is what the server says, by the same names."""
     texts = shown(await known(store))
     markup = "".join((TEMPLATES / name).read_text() for name in ("rooms.html", "room.html"))
     places = set(re.findall(r'data-shown="(\w+)"', markup)) | set(re.findall(r'figure\("[^"]*", "(\w+)"\)', markup))
     assert places == texts.keys()
-    look = Look(1, [await store.status("launch"), await store.status("sale")])
+    look = Look(1, [scored(await store.status(name), {}) for name in ("launch", "sale")])
     json.dumps([overview(look), detail(look, "launch")])
     assert detail(look, "gone")[1]["rooms"] == {}
 

@@ -13,6 +13,7 @@ from rooms import room
 
 from waitroom.core.queueing import CHUNK, GONE, INSIDE, SERIES_STEP, WAITING, Heard, JoinRequest
 from waitroom.errors import StartError, StoreAway
+from waitroom.model import RoomEvent
 from waitroom.ports import Known, Lead, Noted
 from waitroom.store import sqlite, sqlitefile
 from waitroom.store.notes import Notes
@@ -114,6 +115,22 @@ async def test_everything_that_was_answered_is_there_after_a_crash(kept):
     )
     assert (after.generation, after.base) == (1, 1)
     assert await here.join() == [5]
+
+
+async def test_what_an_opening_says_comes_after_what_was_said_before_it(kept):
+    """The log goes on: neither is lost, and their numbers grow."""
+    here = kept()
+    await here.store.operate("launch", {"queue_all": True}, "Ada")
+    here.crash()
+    here.clock.advance(1)
+    begins_ms = int(here.clock.wall_s() * 1000) + 900_000
+    event = RoomEvent("noon", begins_ms, begins_ms + 900_000, begins_ms - 60_000, shuffle_at_event_start=True)
+    here.room = room(events=(event,))
+    log = (await here.open().status("launch")).log
+    assert [line["who"] for line in log] == ["Ada", "waitroom"]
+    assert log[0]["seq"] < log[1]["seq"]
+    here.crash()
+    assert (await here.open().status("launch")).log[:2] == log
 
 
 async def test_a_key_is_remembered_across_a_crash(kept):

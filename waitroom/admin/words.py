@@ -7,6 +7,7 @@ their places and decides nothing. What comes from outside, such as names and mes
 from __future__ import annotations
 
 import json
+import math
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,7 +76,7 @@ def trouble(room: Mapping[str, Any]) -> tuple[Level, str]:
 def shown(room: Mapping[str, Any]) -> dict[str, str]:
     """Return every text that the dashboard shows of a room, by the place it goes to."""
     level, why = trouble(room)
-    estimate = room.get("estimate_score")
+    estimate = room["estimate_score"]
     return {
         "mark": MARKS[level],
         "why": why,
@@ -87,7 +88,7 @@ def shown(room: Mapping[str, Any]) -> dict[str, str]:
         "called": f"{room['called']:,}",
         "pace": _of(room["admitted_last_minute"], room["new_users_per_minute"]),
         "reason": REASONS[room["gate_reason"]],
-        "estimate": UNMEASURED if estimate is None else f"{estimate:.0%} held",
+        "estimate": UNMEASURED if estimate is None else f"{math.floor(estimate * 100)}% held",
         "event": f"{room['event'] or 'none'}{_opens(room)}",
         "stock": "not stated" if room["stock"] is None else f"{room['stock']:,}",
         "message": room["message"] or "none",
