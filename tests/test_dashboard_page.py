@@ -85,6 +85,23 @@ def test_a_room_in_trouble_comes_first_and_is_named_on_every_page(page, house):
     house.do(house.store.operate("room-13", {"clear": True}, "test"))
 
 
+def test_rows_stay_where_they_are_while_somebody_is_at_them(page, house):
+    """No link moves away from under a finger; the row goes up when the focus has left."""
+    log_in(page, house)
+    is_live(page)
+    place = "[...document.querySelectorAll('#rooms > [data-room]')].findIndex(one => one.dataset.room === 'room-16')"
+    before = page.evaluate(place)
+    page.focus("[data-room=room-18] a")
+    house.do(arrive(house.store, 3, "room-16"))
+    house.do(house.store.operate("room-16", {"queue_all": True}, "test"))
+    page.wait_for_selector("#trouble a:text-is('room-16')")
+    page.wait_for_timeout(1_200)
+    assert page.evaluate(place) == before
+    page.focus("#main")
+    comes(page, f"{place} < {before}")
+    house.do(house.store.operate("room-16", {"clear": True}, "test"))
+
+
 def test_a_verb_says_to_how_many_it_does_what_and_is_said_only_then(page, house):
     """Leaving the dialog does nothing; going on does it, says so, and the log has it under the operator's name."""
     house.do(arrive(house.store, 1204, "room-02"))

@@ -64,6 +64,18 @@ def test_a_step_holds_what_happened_in_it():
     assert set(of["joined"][:-2]) == {None}
 
 
+def test_a_step_that_nobody_saw_does_not_hold_what_was_an_hour_before():
+    """The rings go round: a gap in them is a gap, also in the second hour."""
+    it, now = history()
+    for step in (*range(STEPS + 10), STEPS + 20):
+        now[0] = step
+        it.note([("launch", facts(joined_total=3 * step, waiting=7))])
+    now[0] += 1
+    of = it.of("launch")
+    assert of["waiting"][-12:] == [7] + [None] * 10 + [7]
+    assert of["joined"][-12:] == [3] + [None] * 11
+
+
 def test_what_nobody_saw_is_unknown_and_no_burst():
     """While the record is away nothing is known, and what happened meanwhile is counted into no step afterwards."""
     it, now = history()
