@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help demo test check format words bench faults fuzz pictures clean
+.PHONY: help demo test check format words bench suites faults fuzz pictures clean
 
 help:
 	@echo "make demo    a shop, a crowd of 2,000, and the waiting room between them (DEMO_ARGS='--visitors 300')"
