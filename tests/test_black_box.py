@@ -215,6 +215,14 @@ SPELLINGS = [
 ]
 
 
+@pytest.mark.parametrize(("asked", "spoken"), [("ja, en;q=0.5", "en"), ("ko-KR,ko;q=0.9", "ko"), ("fr", "ko")])
+def test_the_page_speaks_the_visitors_language(house_of_module: House, asked: str, spoken: str) -> None:
+    """The one that the browser asks for among the room's, and the room's first where it asks for none of them."""
+    page = Visitor(house_of_module, **{"Accept-Language": asked}).event()
+    assert f'<html lang="{spoken}">' in page.text
+    assert ("줄을 서 있습니다" in page.text) is (spoken == "ko")
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_no_spelling_walks_around_the_line(house_of_module: House, shop: RecordingOrigin, spelling: str) -> None:
     """P6: however the path is spelled, without a pass the shop is not reached."""
