@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 import socket
 import struct
 import time
@@ -124,11 +125,9 @@ def resident_kib(pid: int) -> int:
     return int(found[1])
 
 
-def ask(house: House, target: str = "/plain") -> float:
-    """Be an ordinary visitor; return how long the answer took."""
-    begun = time.monotonic()
+def ask(house: House, target: str = "/plain") -> None:
+    """Be an ordinary visitor, who is answered."""
     assert httpx.get(house.url + target, trust_env=False, timeout=10).text == "shop"
-    return time.monotonic() - begun
 
 
 def test_a_worker_keeps_nothing_of_connections_that_ended_badly(house: House) -> None:
@@ -171,13 +170,14 @@ def test_slow_senders_keep_nobody_waiting_and_come_to_an_end(house: House) -> No
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", house.port), timeout=10))
             sock.sendall(start)
             slow.append((sock, more))
-        begun, longest = time.monotonic(), 0.0
+        begun, before_any_end = time.monotonic(), 0
         while time.monotonic() - begun < 3.5:
             for sock, more in slow:
                 with contextlib.suppress(ConnectionError):
                     sock.sendall(more)
-            longest = max(longest, ask(house))
-        assert longest < 1
+            ask(house)
+            before_any_end += not select.select([sock for sock, _ in slow[::3]], [], [], 0)[0]
+        assert before_any_end, "others were served only when the slow heads were over"
         for sock, _ in slow[::3]:
             sock.settimeout(0)  # it has come, or the wait was longer than it may be
             answer = b""

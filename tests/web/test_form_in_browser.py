@@ -285,9 +285,13 @@ def test_a_page_of_a_listed_origin_calls_as_its_visitor(page, house, shop, pay):
     allowed = f"http://localhost:{pay.port}"
     page.goto(allowed)
     shop.seen.clear()
+
+    def called():
+        return [seen.method for seen in shop.seen if seen.target == "/event/order"]  # a browser also asks for icons
+
     status, retry, text = page.evaluate(CALL, [f"{house.url}/event/order", None])
     assert (status, retry, json.loads(text)["status"]) == (429, "5", 429)
-    assert shop.seen == []
+    assert called() == []
     let_in(page, house)
     token = next(one["value"] for one in page.context.cookies() if one["name"] == "waitroom_launch")
     words = f"Access-Control-Allow-Origin: {allowed}\r\nAccess-Control-Allow-Credentials: true\r\n"
@@ -295,7 +299,7 @@ def test_a_page_of_a_listed_origin_calls_as_its_visitor(page, house, shop, pay):
     shop.seen.clear()
     page.goto(allowed)
     assert page.evaluate(CALL, [f"{house.url}/event/order", token]) == [200, None, "done"]
-    assert [seen.method for seen in shop.seen] == ["PUT"]
+    assert called() == ["PUT"]
     page.goto(f"http://127.0.0.1:{pay.port}")
     assert page.evaluate(CALL, [f"{house.url}/event/order", token]) == ["TypeError"]
-    assert [seen.method for seen in shop.seen] == ["PUT"]
+    assert called() == ["PUT"]
