@@ -48,7 +48,7 @@ async def listening(answer: Callable[[bytes], bytes | None], *, hang_up: bool = 
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
-    await asyncio.wait_for(asyncio.gather(*talks), 5)
+    await asyncio.wait_for(asyncio.gather(*talks), 20)
 
 
 @asynccontextmanager
@@ -212,7 +212,7 @@ async def lives(kind: Kind, answer: Callable[[str, int], bytes]) -> list[tuple[s
         place = Place("127.0.0.1", port)
         visitor = Visitor("v", kind, place, habits=habits, log=notebook, chance=random.Random(1))
         visitor._told_s = 0.001
-        await asyncio.wait_for(visitor.live(), 5)
+        await asyncio.wait_for(visitor.live(), 20)
     return [(seen.what, seen.state) for seen in notebook.seen]
 
 

@@ -101,11 +101,15 @@ async def test_a_wrong_token_opens_nothing_and_is_not_repeated(browser, quick, c
 
 async def test_a_flood_of_guesses_is_slowed_and_does_not_lock_the_operator_out(browser, monkeypatch):
     """While as many guesses wait as may, the next is refused at once, and the right token still opens."""
-    monkeypatch.setattr(api, "GUESS_S", 1.5)
-    guesses = [asyncio.create_task(log_in(browser, token="wrong")) for _ in range(api.GUESSES_MAX + 4)]
-    done, waiting = await asyncio.wait(guesses, timeout=1)
-    assert sorted(task.result().status_code for task in done) == [429] * 4
-    assert (await asyncio.wait_for(log_in(browser), 1)).status_code == 303
+    monkeypatch.setattr(api, "GUESS_S", 3.0)
+    many = api.GUESSES_MAX
+    guesses = [asyncio.create_task(log_in(browser, token="wrong")) for _ in range(many + 4)]
+    waiting = set(guesses)
+    while len(waiting) > many:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result().status_code for task in done} == {429}
+    assert (await log_in(browser)).status_code == 303
+    assert not any(task.done() for task in waiting), "the right token waits behind the guesses"
     assert {(await task).status_code for task in waiting} == {401}
 
 
@@ -232,7 +236,7 @@ async def test_listeners_are_bounded(browser, monkeypatch):
     monkeypatch.setattr(api, "LISTENERS_MAX", 1)
     monkeypatch.setattr(events, "LISTENERS_MAX", 1)
     await log_in(browser)
-    async with asyncio.timeout(5), browser.stream("GET", "/api/events") as first:
+    async with asyncio.timeout(20), browser.stream("GET", "/api/events") as first:
         assert first.status_code == 200
         await anext(first.aiter_lines())
         async with browser.stream("GET", "/api/events") as second:
@@ -246,9 +250,9 @@ async def test_another_token_and_a_stop_end_what_is_listened_to(browser, house, 
     await told(browser, 1)
     stated.admin.token_file.write_text("fedcba9876543210" * 2 + "\n")
     house[0].configure(stated)
-    assert await asyncio.wait_for(listening, 5)
+    assert await asyncio.wait_for(listening, 20)
     await log_in(browser, token="fedcba9876543210" * 2)
     listening = asyncio.create_task(told(browser, 1000))
     await told(browser, 1)
-    await asyncio.wait_for(house[0].stop(), 1)
-    assert await asyncio.wait_for(listening, 1)
+    await asyncio.wait_for(house[0].stop(), 20)
+    assert await asyncio.wait_for(listening, 20)

@@ -267,4 +267,4 @@ async def test_a_child_that_does_not_start_is_told_with_its_last_words(tmp_path:
     with pytest.raises(demo.StartError, match="the shop does not start: no such file"):
         await child.says("listening on ")
     child.terminate()
-    await asyncio.wait_for(child.ended(), 5)
+    await asyncio.wait_for(child.ended(), 20)

