@@ -441,7 +441,7 @@ async def test_a_stop_finishes_what_is_being_answered_and_takes_nothing_more(sta
     """Keep-alive connections do not hold it up, and the socket is closed afterwards."""
     async with served(stated, store) as (it, url), client(url) as operator:
         await operator.get("/")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await it.stop()
         async with client(url) as late:
             with pytest.raises(httpx.ConnectError):

@@ -453,6 +453,7 @@ async def test_reloads_in_a_row_do_not_pile_up_workers(settings, caplog, monkeyp
 
 async def test_told_to_stop_while_a_child_is_being_started(settings, monkeypatch):
     """SIGTERM between the decision to start a child and its birth ends that child too, and the exit code is 0."""
+    monkeypatch.setattr(supervisor_module, "END_WITHIN_S", 20.0)
     create = asyncio.create_subprocess_exec
     for victim in range(3):
         born = []
@@ -467,7 +468,7 @@ async def test_told_to_stop_while_a_child_is_being_started(settings, monkeypatch
 
         monkeypatch.setattr(asyncio, "create_subprocess_exec", stopped_meanwhile)
         async with supervised(settings, ready=False) as (it, _):
-            async with asyncio.timeout(4):  # who is not told would be killed later
+            async with asyncio.timeout(15):  # who is not told would be killed later
                 assert await it.running == 0
         assert not processes(os.getpid())
 
@@ -479,7 +480,7 @@ async def test_told_to_stop_during_a_reload(settings):
         await until(lambda: len(it._children) == 5)
         await asyncio.sleep(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert await it.running == 0
         assert not processes(os.getpid())
 

@@ -197,11 +197,11 @@ async def greet(port):
 @pytest.mark.parametrize("stops", [True, False], ids=["a stop", "a reload"])
 async def test_what_is_in_flight_is_finished(tmp_path, stops):
     """50 requests are answered whole, and 20 WebSockets and their origin told 1001, while we end or are replaced."""
-    async with house(tmp_path, drain_s=6.0) as (it, origin):
+    async with house(tmp_path, drain_s=20.0) as (it, origin):
         clients = [Client(it.port, keeps=index % 2 == 0) for index in range(50)]
         asking = [asyncio.create_task(client.ask(b"/slow")) for client in clients]
         sockets = [await greet(it.port) for _ in range(20)]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while origin.slow_count < len(clients):  # noqa: ASYNC110 - the origin is in the same loop
                 await asyncio.sleep(0.01)
         began = time.monotonic()
@@ -227,4 +227,4 @@ async def test_what_is_in_flight_is_finished(tmp_path, stops):
         assert origin.goodbyes == len(sockets)
         if stops:
             assert await it.running == 0
-            assert time.monotonic() - began < 6.0
+            assert time.monotonic() - began < 20.0
