@@ -291,10 +291,6 @@ def test_a_page_of_a_listed_origin_calls_as_its_visitor(page, house, shop, pay):
     allowed = f"http://localhost:{pay.port}"
     page.goto(allowed)
     shop.seen.clear()
-
-    def called():
-        return [seen.method for seen in shop.seen if seen.target == "/event/order"]  # a browser also asks for icons
-
     status, retry, text = page.evaluate(CALL, [f"{house.url}/event/order", None])
     assert (status, retry, json.loads(text)["status"]) == (429, "5", 429)
     assert orders(shop) == []
