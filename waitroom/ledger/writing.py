@@ -268,7 +268,7 @@ class LedgerWriter:
         """Take entries in, in their order. What cannot be written is counted."""
         with self._changed:
             # After a loss nothing is taken in before that is stated: it stands where it happened.
-            if len(self._queue) + len(self._pending) + len(entries) > ENTRIES_MAX or (self._dropped and self._queue):
+            if self._dropped or len(self._queue) + len(self._pending) + len(entries) > ENTRIES_MAX:
                 self._dropped.update(entry.kind for entry in entries)
                 self._lost += len(entries)
                 return
@@ -318,7 +318,7 @@ class LedgerWriter:
         self._say_head()
 
     def _has_work(self) -> bool:
-        return self._ending or (bool(self._queue) and not self._trouble)
+        return self._ending or (bool(self._queue or self._dropped) and not self._trouble)
 
     def _patience_s(self) -> float:
         if self._trouble:
@@ -363,13 +363,10 @@ class LedgerWriter:
     def _say_gap(self) -> None:
         """State in the ledger what is missing in it, and why."""
         with self._changed:
-            dropped, self._dropped = self._dropped, Counter()
-        try:
-            self._pen.put([("gap", {"why": self._trouble, "lost": dict(dropped)}, "")])
-        except OSError:
-            with self._changed:
-                self._dropped += dropped
-            raise
+            dropped = self._dropped.copy()
+        self._pen.put([("gap", {"why": self._trouble or "too many waited", "lost": dict(dropped)}, "")])
+        with self._changed:
+            self._dropped -= dropped
         self._unsafe = True
         if self._trouble:
             logger.warning("the ledger is written again", extra={"reason": "ledger-back"})
