@@ -29,6 +29,7 @@ BEGINNING = "0" * 64
 """What the very first line names for the one before it."""
 
 PSEUDONYM_BYTES = 8
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _SEAL = b',"seal":"'
 _END = b'"}'
 _SEAL_CHARS = 64
@@ -75,7 +76,7 @@ class Read:
 
 def write(facts: Mapping[str, Any], prev: str, keys: FileKeys) -> bytes:
     """Return a line without its end: ``facts``, which begin with ``seq``, ``at`` and ``kind``."""
-    stated = json.dumps({**facts, "prev": prev}, separators=(",", ":"))[:-1].encode()
+    stated = _JSON.encode({**facts, "prev": prev})[:-1].encode()
     return stated + _SEAL + hmac.digest(keys.sealing, stated, "sha256").hex().encode() + _END
 
 

@@ -47,6 +47,9 @@ AGAIN_S = 1.0
 LOOK_S = 60.0
 """How often the head is logged, a day's end noticed, and what was kept long enough removed."""
 
+BREATH_LINES = 10
+"""After so many lines whoever answers visitors has a turn: else each of their steps would wait for Python's lock."""
+
 ENTRIES_MAX = 100_000
 """Entries that wait while nothing can be written; some 50 MB."""
 
@@ -138,7 +141,17 @@ class Pen:
         self._note.write(self.head)
 
     def drop(self) -> None:
-        """Remove files that were kept long enough, the oldest first; each is named in the ledger before it goes."""
+        """Remove files that were kept long enough, the oldest first; each is named in the ledger before it goes.
+
+        What cannot be removed is tried again with the next file, and stops nothing.
+        """
+        try:
+            self._drop()
+        except OSError as error:
+            words = "what the ledger kept long enough cannot be removed: %s"
+            logger.error(words, error, extra={"reason": "ledger-kept"})  # noqa: TRY400 - the error is the message
+
+    def _drop(self) -> None:
         oldest_s = self._clock.wall_s() - self._kept.keep_s
         for path in files.listed(self._kept.folder):
             if files.index(path) >= self._index or path.stat().st_mtime >= oldest_s:
@@ -221,6 +234,8 @@ class Pen:
             line = lines.write(stated, head.digest, self._keys)
             head = Head(head.seq + 1, lines.digest(line))
             made.append(line + b"\n")
+            if not len(made) % BREATH_LINES:
+                time.sleep(0)
         data = b"".join(made)
         try:
             written = os.write(self._file, data)
