@@ -419,6 +419,17 @@ def test_a_torn_line_is_set_aside_and_stated(kept):
     assert "states a gap: torn_bytes 14" in verdict.notes[0]
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"seq":10,"at":"2026'])
+def test_a_file_without_a_whole_line_is_begun_again(kept, torn):
+    """Its process was killed in between: the chain goes on from the file before, and nobody is alarmed."""
+    (kept.folder / files.name(2)).write_bytes(torn)
+    kept.pen().close()
+    assert [path.name for path in kept.paths()] == [files.name(1), files.name(2)]
+    assert kept.facts()[0]["seq"] == 10
+    assert kept.wrong() == ""
+    assert [facts["torn_bytes"] for facts in kept.facts() if facts["kind"] == "gap"] == ([len(torn)] if torn else [])
+
+
 def test_a_torn_end_of_a_file_that_is_written_is_told(kept):
     """It is what somebody sees who looks while it is written, or after a kill; nothing is wrong with it."""
     found = kept.lines()

@@ -93,6 +93,10 @@ async def test_each_who_is_let_in_is_told_once(opened):
     assert here.told[0].kind == "limits"
     await here.join("dddd", "eeee")
     assert [number for number, *_ in here.told.admitted()] == [1, 2, 3]
+    await here.store.leave("launch", Known(), [2])
+    again = [JoinRequest("gggg", 2.0, "same"), JoinRequest("hhhh", 2.0)]
+    assert all(joined.end_ms for joined in await here.store.join("launch", Known(), again))
+    assert here.told.admitted()[3:] == [(4, "hhhh", 4, "join")], "who comes again beside somebody new is nobody new"
     await here.join("ffff")
     assert len(here.told.admitted()) == 3, "the house is full: the fourth waits"
 
@@ -165,6 +169,9 @@ async def test_a_worker_brings_what_went_around_it_and_says_it_again_until_it_is
     assert failed.around == {("bypass", "x"): (0, 2)}
     service.go_around("standby")
     service.put_back(failed)
+    again = service.take_noted()
+    assert again.around == {("bypass", "x"): (0, 2), ("standby", ""): (0, 1)}
+    service.put_back(again)
     await here.around(failed.around)  # it was done all the same
     await ticker.step(service)
     assert service.take_noted().around == {}

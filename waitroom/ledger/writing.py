@@ -90,13 +90,15 @@ class Pen:
         self._lock()
         gaps: list[dict[str, Any]] = []
         found, clean = self.head, True
-        before = files.listed(self._kept.folder)
-        if before:
-            tail = files.tail(before[-1])
+        for path in reversed(files.listed(self._kept.folder)):
+            tail = files.tail(path)
             if tail.torn:
-                gaps.append({"torn_bytes": tail.torn, "file": before[-1].name})
-                _set_aside(before[-1], tail)
-            found, clean, self._index = tail.head, tail.closed, max(self._index, files.index(before[-1]))
+                gaps.append({"torn_bytes": tail.torn, "file": path.name})
+                _set_aside(path, tail)
+            if tail.size:
+                found, clean, self._index = tail.head, tail.closed, max(self._index, files.index(path))
+                break
+            path.unlink()  # its process was killed before it had written a line
         expected = self.head if self._known else self._note.read() or found
         if (found != expected and found.seq <= expected.seq) or (self._known and found != expected):
             words = "the ledger ends with %s and should with %s: somebody changed it, or its disk lost something"
