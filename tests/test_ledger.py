@@ -9,7 +9,10 @@ import re
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from waitroom.cli import main
 from waitroom.errors import StartError
 from waitroom.ledger import files, lines, writing
 from waitroom.ledger.files import Head
@@ -247,6 +250,55 @@ def test_no_change_of_a_file_goes_unseen(kept, how):
     change, said = TAMPERED[how]
     kept.put(change(kept.lines()))
     assert said in kept.wrong()
+
+
+WHOLE = []
+"""The lines of one ledger, and its head: written once for all changes that are tried."""
+
+
+@settings(max_examples=300, deadline=None)
+@given(at=st.integers(0, 10**6), change=st.sampled_from(["flip", "cut", "put in"]), byte=st.integers(1, 255))
+def test_no_byte_can_be_changed_unseen(tmp_path_factory, at, change, byte):
+    """Any byte, anywhere, turned into any other, taken out or put in; with the head known nothing passes."""
+    kept = Kept(tmp_path_factory.mktemp("ledger"))
+    if not WHOLE:
+        WHOLE.extend((b"".join(kept.written(3).lines()), kept.verdict().head))
+    whole, head = WHOLE
+    at %= len(whole)
+    kept.folder.mkdir(parents=True, exist_ok=True)
+    path = kept.folder / files.name(1)
+    tampered = {
+        "flip": whole[:at] + bytes([whole[at] ^ byte]) + whole[at + 1 :],
+        "cut": whole[:at] + whole[at + 1 :],
+        "put in": whole[:at] + bytes([byte]) + whole[at:],
+    }[change]
+    if tampered != whole:  # of two equal neighbours either can be taken
+        path.write_bytes(tampered)
+        assert kept.wrong((KEY,), head) != ""
+
+
+def test_lines_are_shown_as_they_stand(kept, capsys):
+    """All, or those of a room, a number, a kind, from a time on; one that is no line is left out, and that is said."""
+
+    def shown(*words):
+        assert main(["ledger", "show", str(kept.folder), *words]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert len(shown()) == 9
+    [line] = shown("--number", "3")
+    assert line.startswith(
+        '5 2027-01-15T12:00:00.000Z admitted at_ms=1000003 room="launch" generation=1 number=3 nth=3'
+    )
+    assert [line.split()[2] for line in shown("--kind", "limits")] == ["limits"]
+    assert len(shown("--room", "launch")) == 7
+    assert shown("--room", "other") == []
+    assert len(shown("--since", "2027-01-15T21:00:00+09:00")) == 9
+    assert shown("--since", "2027-01-15T12:00:00.001Z") == []
+    [line] = shown("--number", "3", "--json")
+    assert json.loads(line)["visitor"] == json.loads(kept.lines()[4])["visitor"]
+    kept.put([*kept.lines(), b"nonsense\n"])
+    assert main(["ledger", "show", str(kept.folder)]) == 0
+    assert "a line that is none of a ledger is left out" in capsys.readouterr().err
 
 
 def test_a_change_is_said_once(kept):

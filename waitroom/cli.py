@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``explain``, ``status``, ``room``, ``draw``, ``keys``, ``demo``, more.
+"""The commands: ``waitroom serve``, ``check``, ``explain``, ``status``, ``room``, ``draw``, ``ledger``, ``keys``, more.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -43,6 +43,7 @@ examples:
   waitroom status --watch                       who waits, who is inside, and why it is not faster
   waitroom room launch hold                     nobody goes in for now
   waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
+  waitroom ledger verify                        that nobody altered what was written down of who was let in
 """
 
 KEYS = """\
