@@ -152,9 +152,11 @@ async def test_what_goes_around_is_counted_and_told_every_ten_seconds(opened):
     await here.around({rule: (7, 8)})
     await here.around({})
     assert [one.facts["count"] for one in here.told.of("bypassed")] == [9, 3, 1]
-    await here.around({rule: (8, 10)})
+    await here.around({rule: (8, 10), ("bypass", "x" * 9_000): (0, 4)})
     await here.close()
-    assert [one.facts["count"] for one in here.told.of("bypassed")] == [9, 3, 1, 2], "what is left is told at the end"
+    told = [one.facts["count"] for one in here.told.of("bypassed")]
+    assert told == [9, 3, 1, 2, 4], "what is left is told at the end"
+    assert here.told[-1].facts["rule"] == "x" * 500
 
 
 async def test_a_worker_brings_what_went_around_it_and_says_it_again_until_it_is_taken(opened):

@@ -42,6 +42,9 @@ AROUND_EVERY_MS = 10_000
 AROUND_WORKERS_MAX = 1_000
 """Workers, past ones too, of which it is remembered what they said."""
 
+RULE_CHARS_MAX = 500
+"""As much of a rule as the ledger states: a line of it is never long."""
+
 NOTE_EVERY_MS = 5_000
 """How often the note is written while a room is used; what it states therefore holds for so long."""
 
@@ -407,7 +410,7 @@ class Book:
         since_ms, self._around_since_ms = self._around_since_ms, now_ms
         around, self._around = self._around, {}
         for (room, reason, rule), count in around.items():
-            by_rule = {"rule": rule} if rule else {}
+            by_rule = {"rule": rule[:RULE_CHARS_MAX]} if rule else {}
             self._say("bypassed", room, {"reason": reason, **by_rule, "count": count, "since_ms": since_ms}, now_ms)
 
     def _write_note(self, now_ms: int) -> None:
