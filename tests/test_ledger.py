@@ -230,7 +230,7 @@ TAMPERED = {
     ),
     "its beginning taken": (
         lambda found: found[2:],
-        "ledger-000001.jsonl, line 1 (seq 3) is no beginning of a ledger's file",
+        "ledger-000001.jsonl, line 1 (seq 3) is no beginning of a file",
     ),
     "emptied": (lambda found: found[:0], "ledger-000001.jsonl is empty"),
     "all of it by another key": (
@@ -346,6 +346,27 @@ def test_what_a_retired_key_sealed_is_vouched_for_by_what_follows(tmp_path):
     before = kept.lines(0)
     kept.put(chained([line.replace(b'"number":3', b'"number":9') for line in before]), 0)
     assert "names another line before it than stands there" in kept.wrong()
+    assert "vouches" not in "".join(kept.verdict().notes)
+
+
+def test_a_file_that_does_not_say_by_which_key_it_is_sealed_is_none(tmp_path):
+    """Whoever has no key may leave out the line that names it, or write one of their own between two others."""
+    kept = Kept(tmp_path).written()
+    kept.pen().close()
+    head = files.tail(kept.paths()[0]).head
+    line = forged(kept.lines(0)[3], seq=head.seq + 1)
+    facts = {**json.loads(line), "prev": head.digest}
+    facts.pop("seal")
+    kept.put([lines.write(facts, head.digest, lines.FileKeys.derive(OTHER, "")) + b"\n"])
+    assert kept.wrong().startswith("ledger-000002.jsonl, line 1 (seq 10) is no beginning of a file")
+    kept.paths()[1].unlink()
+    opened = forged(kept.lines()[0], seq=head.seq + 1, key="00000000")
+    facts = {**json.loads(opened), "prev": head.digest}
+    facts.pop("seal")
+    opened = lines.write(facts, head.digest, lines.FileKeys.derive(OTHER, "")) + b"\n"
+    kept.put([*kept.lines(), opened])
+    assert "line 10 (seq 10) begins a file in the middle of one" in kept.wrong()
+    assert "is sealed by the key 00000000, which is none of yours" in kept.wrong()
 
 
 def test_an_end_that_was_cut_off_shows_by_an_anchor(kept):
@@ -444,8 +465,12 @@ def test_an_admission_that_is_not_in_the_ledger_shows_in_the_rooms_own_count(tmp
     assert wrong == "3 admissions of launch before ledger-000001.jsonl, line 3 (seq 3) are not in the ledger"
     [wrong] = said(tmp_path / "b", admitted(5), admitted(2)).wrong
     assert wrong == "ledger-000001.jsonl, line 3 (seq 3) is admission 2 of launch, after admission 5"
-    for between in (None, ("gap", {"why": "full", "lost": {"admitted": 3}}, "")):
-        verdict = said(tmp_path / f"c{between}", admitted(1), between, admitted(5), admitted(6))
+    adopts = {"room": "launch", "who": "waitroom", "did": "generation 2 adopted: the record had lost it"}
+    said_by_kim = ("acted", {**adopts, "who": "kim"}, "")
+    assert said(tmp_path / "d", admitted(1), said_by_kim, admitted(5)).wrong != []
+    told = (None, ("gap", {"why": "full", "lost": {"admitted": 3}}, ""), ("acted", adopts, ""))
+    for at, between in enumerate(told):
+        verdict = said(tmp_path / f"c{at}", admitted(1), between, admitted(5), admitted(6))
         assert verdict.wrong == []
         assert "3 admissions of launch before" in verdict.notes[-1]
 

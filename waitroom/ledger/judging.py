@@ -83,6 +83,7 @@ class Judge:
         self._met: set[int] = set()
         self._keys: lines.FileKeys | None = None
         self._unsealed: list[str] = []
+        self._unvouched: list[str] = []
         self._last = Head()
         self._began = False
         self._doubtful = 0
@@ -110,7 +111,7 @@ class Judge:
         if self._began and first.digest != lines.BEGINNING and not self._was_dropped(first):
             verdict.blame(f"what was before line {first.seq} is missing, and no line says that it was dropped")
         if self._secrets is not None:
-            for what in self._unsealed:
+            for what in (*self._unvouched, *self._unsealed):
                 verdict.blame(f"{what}, which is none of yours, and no later line by one of yours vouches for it")
         for seq in sorted(set(self._anchors) - self._met):
             if seq > verdict.head.seq:
@@ -146,16 +147,17 @@ class Judge:
             self._doubtful += 1
             return
         where = f"{where} (seq {read.seq})"
-        if read.kind == "opened":
-            self._open(name, read)
+        self._judge_beginning(where, name, at, read)
         found = Head(read.seq, lines.digest(line))
         self._judge_anchor(where, found)
         if self._keys is not None and not read.fits(self._keys):
             verdict.blame(f"{where} was altered: its seal does not fit")
             self._doubtful += 1
             return
-        self._judge_place(where, read)
-        if self._keys is not None and not self._doubtful:
+        if not self._judge_place(where, read) or self._doubtful:
+            self._unvouched += self._unsealed
+            self._unsealed = []
+        elif self._keys is not None:
             self._vouch()
         self._last = verdict.head = found
         self._doubtful = 0
@@ -173,29 +175,36 @@ class Judge:
             self.verdict.blame(self._torn)
             self._torn, self._doubtful = "", self._doubtful + 1
 
-    def _open(self, name: str, read: lines.Read) -> None:
-        """Know by which key a file is sealed."""
+    def _judge_beginning(self, where: str, name: str, at: int, read: lines.Read) -> None:
+        """Know by which key a file is sealed: its first line says so, and no other may."""
+        if (at == 1) != (read.kind == "opened"):
+            what = "is no beginning of a file" if at == 1 else "begins a file in the middle of one"
+            self.verdict.blame(f"{where} {what}")
+        if read.kind != "opened":
+            return
         which, nonce = str(read.facts.get("key")), str(read.facts.get("nonce"))
         secret = (self._secrets or {}).get(which)
         self._keys = None if secret is None else lines.FileKeys.derive(secret, nonce)
         if self._keys is None:
             self._unsealed.append(f"{name} is sealed by the key {which}")
 
-    def _judge_place(self, where: str, read: lines.Read) -> None:
+    def _judge_place(self, where: str, read: lines.Read) -> bool:
         """Judge a line against the last good one. Each doubtful line between may have been one, or put there."""
-        last, verdict = self._last, self.verdict
+        last, wrong = self._last, ""
         if not self._began:
             self._began = True
-            verdict.first = Head(read.seq, read.prev)
-            if not self._doubtful and (read.kind != "opened" or (read.seq == 1) != (read.prev == lines.BEGINNING)):
-                verdict.blame(f"{where} is no beginning of a ledger's file")
+            self.verdict.first = Head(read.seq, read.prev)
+            if not self._doubtful and (read.seq == 1) != (read.prev == lines.BEGINNING):
+                wrong = f"{where} is no beginning of a ledger"
         elif read.seq > last.seq + self._doubtful + 1:
-            missing = f"lines {last.seq + self._doubtful + 1} to {read.seq - 1} are missing"
-            verdict.blame(f"{missing} before {where}")
+            wrong = f"lines {last.seq + self._doubtful + 1} to {read.seq - 1} are missing before {where}"
         elif read.seq <= last.seq:
-            verdict.blame(f"{where} is out of order: it stands behind seq {last.seq}")
+            wrong = f"{where} is out of order: it stands behind seq {last.seq}"
         elif read.prev != last.digest and not self._doubtful:
-            verdict.blame(f"{where} names another line before it than stands there: that was altered, or put there")
+            wrong = f"{where} names another line before it than stands there: that was altered, or put there"
+        if wrong:
+            self.verdict.blame(wrong)
+        return not wrong
 
     def _judge_anchor(self, where: str, found: Head) -> None:
         known = self._anchors.get(found.seq)
@@ -248,6 +257,8 @@ class _Sayings:
                 count.bypassed += _whole(facts, "count")
             case "acted":
                 count.acted += 1
+                if facts.get("who") == "waitroom":  # it may have adopted a generation, whose count begins anew
+                    self._excused.add(room)
             case "limits":
                 self._limits[room] = _whole(facts, "new_users_per_minute")
             case _:
