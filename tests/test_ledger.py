@@ -661,6 +661,18 @@ def test_a_file_that_is_changed_while_it_is_written_is_left_and_found(writer, ho
     assert {facts["kind"] for facts in writer.facts()} >= {"gap", "admitted"}
 
 
+def test_a_fault_of_ours_costs_what_came_with_it_and_nothing_more(writer, caplog):
+    """What cannot be written for any other reason is lost and stated; the ledger goes on."""
+    writer.writer.write([Entry("acted", 1, "launch", {"did": object()})])
+    until(lambda: writer.writer.stats()["ledger_lost_total"] == 1)
+    until(lambda: "the ledger is written again" in caplog.text)
+    writer.writer.write([entry(1)])
+    writer.writer.close()
+    assert [facts["kind"] for facts in writer.facts()] == ["opened", "gap", "admitted", "closed"]
+    assert (writer.facts()[1]["why"], writer.facts()[1]["lost"]) == ("a fault of ours", {"acted": 1})
+    assert "not JSON serializable" in caplog.text
+
+
 def test_only_one_writes_a_ledger(writer, caplog):
     """A second house that names the same folder changes nothing in it, says so, and takes over when it is free."""
     until(lambda: writer.writer.stats()["ledger_seq"] == 1)

@@ -349,6 +349,13 @@ class LedgerWriter:
             self._say_trouble(error)
             if error.errno == errno.ESTALE:
                 self._pen.let_go()
+        except Exception:
+            self._trouble = "a fault of ours"
+            logger.exception("the ledger cannot write what it was told", extra={"reason": "bug"})
+            with self._changed:  # it costs what came with it, and not all that comes after
+                self._dropped.update(entry.kind for entry in self._pending)
+                self._lost += len(self._pending)
+                self._pending = []
 
     def _step(self) -> None:
         """Write what there is."""
