@@ -64,6 +64,8 @@ def test_a_house_writes_down_who_was_let_in_who_went_around_and_what_was_done(tm
             )
             .is_success
         )
+        code, [verdict] = ledger("verify", house=house, capsys=capsys)
+        assert (code, verdict["wrong"]) == (0, []), "it can be judged while it is written"
     assert house.process.returncode == 0
     code, [verdict] = ledger("verify", house=house, capsys=capsys)
     assert (code, verdict["wrong"], verdict["notes"]) == (0, [], [])
