@@ -77,8 +77,9 @@ def test_a_house_writes_down_who_was_let_in_who_went_around_and_what_was_done(tm
         assert (line["kind"], line["number"], "prev" in line) == ("admitted", int(number), False)
     _, [acted] = ledger("show", "--kind", "acted", house=house, capsys=capsys)
     assert (acted["who"], acted["did"]) == ("kim", "queue_all = True")
-    _, [around] = ledger("show", "--kind", "bypassed", "--room", "launch", house=house, capsys=capsys)
-    assert (around["reason"], around["rule"], around["count"]) == ("bypass", "*/event/a/", 7)
+    _, around = ledger("show", "--kind", "bypassed", "--room", "launch", house=house, capsys=capsys)
+    assert {(one["reason"], one["rule"]) for one in around} == {("bypass", "*/event/a/")}
+    assert sum(one["count"] for one in around) == 7
     text = b"".join(path.read_bytes() for path in folder(house).iterdir()).decode()
     for _, visitor in seen:
         assert visitor not in text

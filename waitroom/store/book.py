@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from waitroom.store.notes import Notes
 
 AROUND_EVERY_MS = 10_000
-"""How often the ledger is told how many requests went around a room: a line for each would be a flood."""
+"""How often the ledger is told how many requests went around a room by one rule: a line for each would be a flood."""
 
 AROUND_WORKERS_MAX = 1_000
 """Workers, past ones too, of which it is remembered what they said."""
@@ -117,7 +117,7 @@ class Book:
         self._entries: list[Entry] = []
         self._limits: dict[str, dict[str, Any]] = {}
         self._around: dict[tuple[str, str, str], int] = {}
-        self._around_since_ms = now_ms
+        self._around_said: dict[tuple[str, str, str], int] = {}
         self._around_known: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
         self._deals: dict[str, _Deal] = {}
         self._withdrawn: dict[tuple[str, str], bytes] = {}
@@ -351,7 +351,7 @@ class Book:
 
     def settle(self, now_ms: int) -> None:
         """Tell the ledger what was only counted so far, for this is the end."""
-        self._say_around(now_ms)
+        self._say_around(now_ms, at_once=True)
 
     # -- how ---------------------------------------------------------------------------------------------------------
 
@@ -402,16 +402,21 @@ class Book:
             for why, (told, count) in noted.around.items():
                 since = max(told, known.get(why, 0))
                 known[why] = max(since, count)
-                self._around[room, *why] = self._around.get((room, *why), 0) + known[why] - since
-        if now_ms >= self._around_since_ms + AROUND_EVERY_MS:
-            self._say_around(now_ms)
+                if more := known[why] - since:
+                    self._around[room, *why] = self._around.get((room, *why), 0) + more
+        self._say_around(now_ms)
 
-    def _say_around(self, now_ms: int) -> None:
-        since_ms, self._around_since_ms = self._around_since_ms, now_ms
-        around, self._around = self._around, {}
-        for (room, reason, rule), count in around.items():
-            by_rule = {"rule": rule[:RULE_CHARS_MAX]} if rule else {}
-            self._say("bypassed", room, {"reason": reason, **by_rule, "count": count, "since_ms": since_ms}, now_ms)
+    def _say_around(self, now_ms: int, *, at_once: bool = False) -> None:
+        """Tell how many went around: the first by a rule at once, and what follows them together."""
+        for why, count in list(self._around.items()):
+            since_ms = self._around_said.get(why, 0)
+            if not at_once and now_ms < since_ms + AROUND_EVERY_MS:
+                continue
+            del self._around[why]
+            self._around_said[why] = now_ms
+            room, reason, rule = why
+            facts = {"reason": reason, "rule": rule[:RULE_CHARS_MAX], "count": count, "since_ms": since_ms}
+            self._say("bypassed", room, {name: value for name, value in facts.items() if value}, now_ms)
 
     def _write_note(self, now_ms: int) -> None:
         assert self._notes is not None
