@@ -347,6 +347,7 @@ def test_what_a_retired_key_sealed_is_vouched_for_by_what_follows(tmp_path):
     kept.put(chained([line.replace(b'"number":3', b'"number":9') for line in before]), 0)
     assert "names another line before it than stands there" in kept.wrong()
     assert "vouches" not in "".join(kept.verdict().notes)
+    assert "no later line by one of yours vouches for it" in kept.wrong()
 
 
 def test_a_file_that_does_not_say_by_which_key_it_is_sealed_is_none(tmp_path):
