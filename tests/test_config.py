@@ -25,6 +25,7 @@ from waitroom.errors import ConfigError, StartError
 from waitroom.model import (
     Address,
     Admin,
+    LedgerFiles,
     OriginTls,
     PathRule,
     QueueingMethod,
@@ -93,6 +94,7 @@ def defaults(folder):
         store=StoreUrl("sqlite", folder / "var/waitroom.db"),
         secret_keys_file=folder / "var/keys",
         admin=Admin(Address("127.0.0.1", 9090), folder / "var/admin-token"),
+        ledger=LedgerFiles(folder / "var/ledger", 64 * 1024**2, 90 * 86_400.0),
     )
 
 
@@ -121,6 +123,7 @@ sites:
 store: sqlite:////srv/waitroom.db
 secret_keys_file: /etc/waitroom/keys
 admin: {listen: "[::1]:0", token_file: tokens/admin}
+ledger: {folder: proof, rotate_bytes: 1MiB, keep: 36h}
 trusted_proxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.7]
 limits:
   header_bytes: 1KiB
@@ -185,6 +188,7 @@ rooms:
         store=StoreUrl("sqlite", Path("/srv/waitroom.db")),
         secret_keys_file=Path("/etc/waitroom/keys"),
         admin=Admin(Address("::1", 0), tmp_path / "tokens/admin"),
+        ledger=LedgerFiles(tmp_path / "proof", 1024**2, 36 * 3600.0),
         workers=64,
         trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"), ip_network("192.0.2.7/32")),
         limits=WireLimits(
@@ -280,6 +284,12 @@ def test_a_key_that_asks_for_nothing_is_let_through(load):
 def test_a_place_may_be_kept_shortly(room):
     """How long a place is kept counts from the time its page was to come back, so no other setting bounds it."""
     assert room("ticket_keep: 1s").ticket_keep_s == 1.0
+
+
+@pytest.mark.parametrize("text", ["ledger: null\n", 'store: "memory:"\n', 'store: "memory:"\nledger: {keep: 1h}\n'])
+def test_no_ledger_is_kept_where_none_is_wanted(load, text):
+    """Neither where the file says null, nor beside a store that leaves nothing behind."""
+    assert load(text).ledger is None
 
 
 def test_aliases_are_allowed(load):
@@ -590,6 +600,13 @@ def test_a_wrong_setting_of_a_room(room_mistakes, lines, start):
         ("listen: '[::1]:9090'", "admin.listen: `127.0.0.1:9090` has the port of `listen`; write another"),
         ("admin: {token_file: ''}", "admin.token_file: is empty; write something such as var/admin-token"),
         ("admin: {token: x}", "admin.token: is no setting; write `token_file`"),
+        ("ledger: var/ledger", "ledger: `var/ledger` stands here; write a mapping"),
+        ("ledger: {folder: ''}", "ledger.folder: is empty; write something such as var/ledger"),
+        ("ledger: {keep: 30}", "ledger.keep: `30` has no unit; write 30d (or h)"),
+        ("ledger: {keep: 30m}", "ledger.keep: `30m` is no duration; write a number with d or h: 90d"),
+        ("ledger: {keep: 11y}", "ledger.keep: `11y` is no duration"),
+        ("ledger: {keep: 4000d}", "ledger.keep: `4000d` is out of bounds; write 1h to 3650d"),
+        ("ledger: {rotate_bytes: 1KiB}", "ledger.rotate_bytes: `1KiB` is out of bounds; write 64KiB to 4GiB"),
         ("<<: {workers: 1}", "<<: is no setting"),
     ],
 )
@@ -1303,6 +1320,7 @@ def written_default(shape, name):
         ("## `origin_tls`", ("origin_tls",)),
         ("## `sites[]`", ("sites", "*")),
         ("## `admin`", ("admin",)),
+        ("## `ledger`", ("ledger",)),
         ("## `limits`", ("limits",)),
         ("## `rooms[]`", ("rooms", "*")),
         ("### `match` and `bypass`", ("rooms", "*", "bypass", "*")),

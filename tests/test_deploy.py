@@ -59,6 +59,10 @@ STORIES = [
     ("WaitroomForgottenHold", {"waiting": "0x30", "held": "1x30"}, 20, False),
     ("WaitroomLoopLag", {"waitroom_loop_lag_seconds": "0.4x9"}, 8, True),
     ("WaitroomLoopLag", {"waitroom_loop_lag_seconds": "0.4 0.01x9"}, 8, False),
+    ("WaitroomLedgerNotWritten", {"waitroom_ledger_waiting": "0 5x9"}, 8, True),
+    ("WaitroomLedgerNotWritten", {"waitroom_ledger_waiting": "5 5 5 5 0 5 5 5 5"}, 8, False),
+    ("WaitroomLedgerNotWritten", {"waitroom_ledger_lost_total": "0 7 7"}, 2, True),
+    ("WaitroomLedgerNotWritten", {"waitroom_ledger_lost_total": "7x9"}, 8, False),
     ("WaitroomReloadRefused", {"reloads refused": "0 1 1"}, 2, True),
     ("WaitroomReloadRefused", {"reloads done": "0 1 1"}, 2, False),
 ]

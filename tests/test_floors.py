@@ -20,6 +20,7 @@ FLOORS = {
     "ports": 1,
     "stats": 1,
     "store": 2,
+    "ledger": 2,
     "upstream": 2,
     "clock": 2,
     "logs": 2,
@@ -47,7 +48,7 @@ FLOORS = {
 }
 """Which floor a module or package of ``waitroom`` stands on."""
 
-EDGES = ("store", "upstream")
+EDGES = ("store", "ledger", "upstream")
 PURE = {
     "__future__",
     "dataclasses",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from waitroom import logs
 from waitroom.admin.sessions import LASTS_S
+from waitroom.commands import auditing
+from waitroom.config.shapes import FileShape
 from waitroom.store.sqlitefile import LISTS, SCHEMA
 from waitroom.web import answers, desk, joinlimit
 
@@ -29,6 +31,14 @@ def test_no_table_has_a_column_for_what_the_document_says_is_not_kept():
     """Neither address nor agent nor target."""
     columns = set(re.findall(r"\b([a-z_]+) (?:TEXT|INTEGER|BLOB)", SCHEMA + LISTS))
     assert not columns & {"client", "address", "peer", "agent", "user_agent", "target", "path", "host"}
+
+
+def test_every_kind_of_line_of_the_ledger_is_named():
+    """A kind that is added must say what it holds of a visitor; and the period is the setting's."""
+    rows = re.findall(r"^\| (`[^|]+`) \|", part("In the ledger"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(auditing.KINDS)
+    assert "(90 days)" in part("In the ledger")
+    assert FileShape().ledger.keep == 90 * 86_400
 
 
 def test_every_field_of_the_log_that_tells_of_a_visitor_is_named():

@@ -20,6 +20,8 @@ from waitroom.core.assertion import AssertionSigner
 from waitroom.core.tokens import Keyring
 from waitroom.errors import StartError, StoreAway
 from waitroom.keys import ENVIRONMENT
+from waitroom.ledger.files import head_path
+from waitroom.ledger.writing import LedgerWriter
 from waitroom.model import TICK_S
 from waitroom.service import RoomService
 from waitroom.store.memory import MemoryStore
@@ -190,45 +192,58 @@ async def _first_view(store: Store, room: str) -> Snapshot:
 
 
 class Keeper:
-    """The one process that keeps the record: a store, served to the others."""
+    """The one process that keeps the record: a store, served to the others, and the ledger beside it."""
 
-    def __init__(self, store: ConfigurableStore, server: StoreServer) -> None:
+    def __init__(self, store: ConfigurableStore, server: StoreServer, ledger: LedgerWriter | None) -> None:
         self._store = store
         self._server = server
+        self._ledger = ledger
 
     async def serve(self) -> None:
         """Answer until cancelled."""
         await self._server.start()
         await asyncio.Event().wait()
 
-    async def configure(self, settings: Settings) -> None:
-        """Go on with other settings."""
+    async def configure(self, settings: Settings, secret_keys: Sequence[str]) -> None:
+        """Go on with other settings and keys."""
         await self._store.configure(settings.rooms)
+        if self._ledger is not None:
+            self._ledger.configure(secret_keys[-1])
 
     async def close(self) -> None:
         """Answer nobody any more, and let go of the record."""
         await self._server.close()
         await self._store.close()
+        if self._ledger is not None:
+            await asyncio.to_thread(self._ledger.close)
 
     def stats(self) -> dict[str, float]:
         """Return the plain counters of this process."""
-        return {"store_operations_total": self._server.operations}
+        of_ledger = {} if self._ledger is None else self._ledger.stats()
+        return {"store_operations_total": self._server.operations, **of_ledger}
 
 
-async def build_keeper(settings: Settings, listening: socket.socket) -> Keeper:
+async def build_keeper(settings: Settings, secret_keys: Sequence[str], listening: socket.socket) -> Keeper:
     """Return the keeper of the record. Raises ``StartError`` when the record cannot be had.
 
     With keys from the environment nobody can tell from the missing of a note that a room never ran: it is assumed to.
     """
     clock, notes = SystemClock(), Notes(notes_path(settings.secret_keys_file))
     assume_ran = bool(os.environ.get(ENVIRONMENT, "").strip())
+    ledger = None
+    if settings.ledger is not None:
+        ledger = LedgerWriter(settings.ledger, secret_keys[-1], head_path(settings.secret_keys_file), clock)
     store: ConfigurableStore
     if settings.store.path is None:
-        store = MemoryStore(settings.rooms, clock, notes, assume_ran=assume_ran)
+        store = MemoryStore(settings.rooms, clock, notes, assume_ran=assume_ran, ledger=ledger)
     else:
         seal = settings.secret_keys_file.with_name(settings.secret_keys_file.name + ".record")
-        store = SqliteStore(settings.rooms, clock, settings.store.path, notes, seal, assume_ran=assume_ran)
-    return Keeper(store, StoreServer(store, listening))
+        store = SqliteStore(
+            settings.rooms, clock, settings.store.path, notes, seal, assume_ran=assume_ran, ledger=ledger
+        )
+    if ledger is not None:  # once nobody else can be keeping this record, and so this ledger
+        ledger.start()
+    return Keeper(store, StoreServer(store, listening), ledger)
 
 
 def notes_path(secret_keys_file: Path) -> Path:

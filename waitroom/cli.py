@@ -1,4 +1,4 @@
-"""The commands: ``waitroom serve``, ``check``, ``explain``, ``status``, ``room``, ``draw``, ``keys``, ``demo``, more.
+"""The commands: ``waitroom serve``, ``check``, ``explain``, ``status``, ``room``, ``draw``, ``ledger``, ``keys``, more.
 
 Exit codes: 0 fine; 1 a mistake of the user's, said in one line without a traceback; 2 usage; 70 a bug of ours.
 """
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from waitroom import config, crashing, keys, logs
 from waitroom.build import doubts_of_pages, pages_of
 from waitroom.channel import Orders
-from waitroom.commands import drawing, explain, inviting, operating, preview
+from waitroom.commands import auditing, drawing, explain, inviting, operating, preview
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
+from waitroom.ledger.files import make_folder
 from waitroom.sockets import listen
 from waitroom.supervisor import Supervisor
 
@@ -42,6 +43,7 @@ examples:
   waitroom status --watch                       who waits, who is inside, and why it is not faster
   waitroom room launch hold                     nobody goes in for now
   waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
+  waitroom ledger verify                        that nobody altered what was written down of who was let in
 """
 
 KEYS = """\
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the proxy until SIGTERM or Ctrl-C: then no new connections are taken, what is in flight is "
         "finished within limits.drain_timeout, and the exit code is 0. SIGHUP reads configuration and keys anew and "
         "replaces the workers without failing a request; a configuration with mistakes is refused and logged, and "
-        "the old one stays. `listen`, `store` and `admin.listen` can only be changed by a restart.",
+        "the old one stays. `listen`, `store`, `admin.listen` and `ledger` can only be changed by a restart.",
     )
     serve.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration, YAML")
     serve.add_argument("--workers", type=int, metavar="N", help="worker processes, instead of the file's `workers`")
@@ -126,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_to(commands)
     operating.add_to(commands)
     drawing.add_to(commands)
+    auditing.add_to(commands)
     inviting.add_to(commands)
     _add_keys(commands)
 
@@ -205,6 +208,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _orders(options: argparse.Namespace, *, again: bool = False) -> Orders:
     settings = _settings(options)
     secret_keys = keys.load(settings.secret_keys_file, os.environ, make=not again)
+    if settings.ledger is not None and not again:
+        make_folder(settings.ledger.folder)
     if again:  # what no worker could start with is refused before anybody is told of the rest
         pages_of(settings)
     return Orders(settings, secret_keys, options.log_format)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 async def serve(orders: Orders, store: socket.socket, tied: tether.Tether) -> None:
     """Keep the record until told to stop."""
-    keeper = await build_keeper(orders.settings, store)
+    keeper = await build_keeper(orders.settings, orders.secret_keys, store)
     serving = asyncio.ensure_future(keeper.serve())
 
     async def configure(changed: Orders) -> None:
-        await keeper.configure(changed.settings)
+        await keeper.configure(changed.settings, changed.secret_keys)
 
     tied.hold(lambda _: serving.cancel(), keeper.stats, serves=lambda: True, configure=configure)
     try:

@@ -362,6 +362,15 @@ class Admin:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerFiles:
+    """Where the ledger is written, how long one of its files grows, and for how long each is kept."""
+
+    folder: Path
+    rotate_bytes: int
+    keep_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WireLimits:
     """Every limit of the wire, under the name an operator changes. ``None`` is no limit."""
 
@@ -383,7 +392,10 @@ class WireLimits:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole configuration, checked. Paths are absolute. Without ``sites`` every host is served from ``origin``."""
+    """A whole configuration, checked. Paths are absolute. Without ``sites`` every host is served from ``origin``.
+
+    ``ledger`` is None where none is kept.
+    """
 
     listen: Address
     origin: Address
@@ -395,6 +407,7 @@ class Settings:
     sites: tuple[Site, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     limits: WireLimits = field(default_factory=WireLimits)
+    ledger: LedgerFiles | None = None
 
     def origins(self) -> frozenset[Address]:
         """Return every address to which requests may be forwarded."""

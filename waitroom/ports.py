@@ -48,7 +48,8 @@ class Noted:
     milliseconds that the origin adds to their sessions; ``stock``: the origin's last word on it; ``ended``: why the
     origin ended the line, ``sold-out`` or ``close``. All of it is of one ``generation``, 0 for the one its caller
     knows: the same number is somebody else's in the next. ``extended_before``: how many extensions this worker said
-    before these; what is said again, because it seemed lost, is then not added again.
+    before these; what is said again, because it seemed lost, is then not added again. ``around``: by reason and rule,
+    how many requests that went around the room this worker knows to be noted, and how many there were in its life.
     """
 
     heard: Sequence[Heard] = ()
@@ -58,6 +59,28 @@ class Noted:
     ended: str | None = None
     generation: int = 0
     extended_before: int | None = None
+    around: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing for the ledger, as it happened at ``at_ms`` of store time.
+
+    ``visitor`` is the random id; the ledger writes a pseudonym in its place. ``facts`` are written as they are.
+    """
+
+    kind: str
+    at_ms: int
+    room: str
+    facts: Mapping[str, Any]
+    visitor: str = ""
+
+
+class Ledger(Protocol):
+    """Where entries are written for good."""
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Take entries in, in their order. Returns at once and never fails: what cannot be written is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +141,13 @@ class Store(Protocol):
     async def join(self, room: str, known: Known, requests: Sequence[JoinRequest]) -> list[Joined]:
         """Give the requests numbers in order; in standby admit as many as there is room for."""
 
-    async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
+    async def claim(
+        self, room: str, known: Known, numbers: Sequence[tuple[int, float]], visitors: Sequence[str] = ()
+    ) -> list[Claimed]:
         """Trade called numbers for slots, judging both caps.
 
-        Each number comes with the seconds it may be silent if it has to go on waiting.
+        Each number comes with the seconds it may be silent if it has to go on waiting. ``visitors`` are the ids of
+        their holders, for the ledger, where they are known.
         """
 
     async def leave(self, room: str, known: Known, numbers: Sequence[int]) -> None:

@@ -180,6 +180,8 @@ class RoomService:
         self._looked_up: set[int] = set()
         self._extended: list[tuple[int, int]] = []
         self._extended_before = 0
+        self._around: dict[tuple[str, str], int] = {}
+        self._around_told: dict[tuple[str, str], int] = {}
         self._stock: Stock | None = None
         self._ended: str | None = None
         self._known = Known(view.generation, view.issued)
@@ -307,6 +309,10 @@ class RoomService:
         joined = await self._joins.add(wish)
         self._know(joined.generation, joined.number)
         return joined
+
+    def go_around(self, reason: str, rule: str = "") -> None:
+        """Count a request that is let around the room: by one of its rules, or by the state that it is in."""
+        self._around[reason, rule] = self._around.get((reason, rule), 0) + 1
 
     async def claim(self, ticket: Ticket) -> Claimed:
         """Trade a called ticket for a pass; repeatable. A visitor who has to go on waiting was heard by it."""
@@ -490,7 +496,13 @@ class RoomService:
             self._ended,
             self.view.generation,
             self._extended_before,
+            {
+                why: (told, count)
+                for why, count in self._around.items()
+                if (told := self._around_told.get(why, 0)) != count
+            },
         )
+        self._around_told |= {why: count for why, (_, count) in noted.around.items()}
         self._extended_before += len(self._extended)
         self._heard, self._used, self._extended, self._stock, self._ended = {}, {}, [], None, None
         return noted
@@ -503,6 +515,7 @@ class RoomService:
         self._used = {used.number: used for used in noted.used} | self._used
         self._extended = [*noted.extended, *self._extended]
         self._extended_before -= len(noted.extended)
+        self._around_told |= {why: told for why, (told, _) in noted.around.items()}
         newer_stock, self._stock = self._stock, noted.stock
         if newer_stock is not None:
             self.say_stock(newer_stock)
@@ -563,8 +576,10 @@ class RoomService:
     async def _claim_all(self, wishes: Sequence[tuple[Ticket, float]]) -> list[Claimed]:
         """Claim for the tickets of the generation that is known by now; a place of one before it is gone."""
         known = self._known
-        asked = [(ticket.number, told_s) for ticket, told_s in wishes if ticket.generation == known.generation]
-        claimed = iter(await self._store.claim(self.room.name, known, asked) if asked else ())
+        good = [(ticket, told_s) for ticket, told_s in wishes if ticket.generation == known.generation]
+        asked = [(ticket.number, told_s) for ticket, told_s in good]
+        visitors = [ticket.visitor for ticket, _ in good]
+        claimed = iter(await self._store.claim(self.room.name, known, asked, visitors) if asked else ())
         return [
             next(claimed) if ticket.generation == known.generation else Claimed(ticket.number, gone=True)
             for ticket, _ in wishes

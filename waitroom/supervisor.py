@@ -53,8 +53,8 @@ RETIRING_SETS = 3
 
 LOOK_S = 0.05
 
-FIXED: Final = ("listen", "store", "admin.listen")
-"""Settings that a reload cannot change: others rely on the socket, and the record is where it is."""
+FIXED: Final = ("listen", "store", "admin.listen", "ledger")
+"""Settings that a reload cannot change: others rely on the socket, and the record and its ledger are where they are."""
 
 _FROM_ZERO: Final = (
     *(stats.key("child_deaths_total", role=role) for role in get_args(Role)),

@@ -259,10 +259,12 @@ class WatchedStore:
         self._on_operation()
         return await self._store.join(room, known, requests)
 
-    async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
+    async def claim(
+        self, room: str, known: Known, numbers: Sequence[tuple[int, float]], visitors: Sequence[str] = ()
+    ) -> list[Claimed]:
         """Count and hand on."""
         self._on_operation()
-        return await self._store.claim(room, known, numbers)
+        return await self._store.claim(room, known, numbers, visitors)
 
     async def leave(self, room: str, known: Known, numbers: Sequence[int]) -> None:
         """Count and hand on."""

@@ -18,9 +18,10 @@ from dataclasses import replace
 import pytest
 from house import House, RecordingOrigin, processes
 
-from waitroom import checker
+from waitroom import checker, keys
 from waitroom.crashing import STEPS
 from waitroom.crowd import Crowd, Habits, Place, Plan
+from waitroom.ledger import files, judging
 
 CAP, PER_MINUTE, SESSION_S, CLAIM_S = 4, 6_000, 6, 3
 """So few slots that the crowd fills them: a cap that does not bind proves nothing."""
@@ -126,7 +127,21 @@ class Trial:
         assert verdict.left_standing == 0, "the line stands still"
         times_ms = sorted({(served.number, served.admitted_ms) for served in self.shop.log() if served.number})
         assert len({number for number, _ in times_ms}) == len(times_ms), "somebody was admitted twice"
+        self.judge_ledger(times_ms)
         return verdict
+
+    def judge_ledger(self, times_ms):
+        """Assert that the ledger is whole, and lacks nobody whom the shop saw but those it says it lacks."""
+        secrets = keys.load(self.house.folder / "var/keys", {}, make=False)
+        paths = files.listed(self.house.folder / "var/ledger")
+        verdict = judging.judge(paths, secrets)
+        assert verdict.wrong == []
+        stated = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+        written = {(str(one["number"]), one["at_ms"]) for one in stated if one["kind"] == "admitted"}
+        lacking = sum(int(note.split()[0]) for note in verdict.notes if "are not in the ledger" in note)
+        unstated = set(times_ms) - written
+        # After the last line nothing counts on: at most what one killed process had not written yet.
+        assert len(unstated) <= lacking + CAP, unstated
 
 
 async def crash(folder, step):

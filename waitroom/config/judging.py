@@ -35,6 +35,7 @@ _EXAMPLES = {
     "hosts": "[shop-b.example]",
     "origin": "http://127.0.0.1:8001",
     "token_file": "var/admin-token",
+    "folder": "var/ledger",
     "languages": "[ko, en]",
     "templates": "our-pages",
     "start_time": "2026-12-01T12:00:00+09:00",

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from waitroom.config import authorities, rules, values
-from waitroom.config.values import BodySize, Duration, HeaderSize, Rate, Timeout, seconds
+from waitroom.config.values import BodySize, Duration, FileSize, HeaderSize, Keep, Rate, Timeout, seconds
 from waitroom.model import Address, Network, SecretHeader, StoreUrl
 
 if TYPE_CHECKING:
@@ -495,6 +495,14 @@ class AdminShape(Shape):
     token_file: str = _key("var/admin-token", "The token that opens it; relative to this file.", pattern=r"\S")
 
 
+class LedgerShape(Shape):
+    """The record of who was let in, who went around, and what operators did."""
+
+    folder: str = _key("var/ledger", "Where its files are written; relative to this file.", pattern=r"\S")
+    rotate_bytes: FileSize = _key("64MiB", "Beyond so much a file is closed and the next begun; each day has its own.")
+    keep: Keep = _key("90d", "How long a closed file is kept.")
+
+
 class FileShape(Shape):
     """The whole file."""
 
@@ -515,6 +523,10 @@ class FileShape(Shape):
     admin: AdminShape = _key(
         {"listen": "127.0.0.1:9090", "token_file": "var/admin-token"}, "The operators' own listener."
     )
+    ledger: LedgerShape | None = _key(
+        {"folder": "var/ledger", "rotate_bytes": "64MiB", "keep": "90d"},
+        "The record of admissions, bypasses and operators' acts; null: none. With memory: there is none.",
+    )
     limits: LimitsShape = Field(default_factory=LimitsShape, description="Every limit of the wire.")
     rooms: list[RoomShape] = _key([], "The protected parts of the site; everything else is forwarded at once.")
 
@@ -525,6 +537,7 @@ SHAPES: Mapping[Place, type[Shape]] = {
     ("sites", "*"): SiteShape,
     ("sites", "*", "origin_tls"): OriginTlsShape,
     ("admin",): AdminShape,
+    ("ledger",): LedgerShape,
     ("limits",): LimitsShape,
     ("rooms", "*"): RoomShape,
     ("rooms", "*", "origin_tls"): OriginTlsShape,

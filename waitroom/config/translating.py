@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from waitroom.model import (
     Address,
     Admin,
+    LedgerFiles,
     OriginTls,
     PathRule,
     Priority,
@@ -28,7 +29,16 @@ from waitroom.model import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from waitroom.config.shapes import BypassShape, EventShape, FileShape, OriginTlsShape, RoomShape, RuleShape, Shape
+    from waitroom.config.shapes import (
+        BypassShape,
+        EventShape,
+        FileShape,
+        LedgerShape,
+        OriginTlsShape,
+        RoomShape,
+        RuleShape,
+        Shape,
+    )
 
 
 def settings(shape: FileShape, folder: Path) -> Settings:
@@ -41,10 +51,16 @@ def settings(shape: FileShape, folder: Path) -> Settings:
         "secret_keys_file": folder / shape.secret_keys_file,
         "trusted_proxies": tuple(shape.trusted_proxies),
         "admin": Admin(shape.admin.listen, folder / shape.admin.token_file),
+        # What lives in memory is meant to leave nothing behind.
+        "ledger": None if shape.ledger is None or path is None else _ledger(shape.ledger, folder),
         "limits": WireLimits(**_named(WireLimits, shape.limits)),
         "rooms": tuple(_room(room, folder) for room in shape.rooms),
     }
     return Settings(**_named(Settings, shape, **made))
+
+
+def _ledger(shape: LedgerShape, folder: Path) -> LedgerFiles:
+    return LedgerFiles(**_named(LedgerFiles, shape, folder=folder / shape.folder))
 
 
 def _origin(address: Address, tls: OriginTlsShape) -> Address:

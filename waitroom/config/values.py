@@ -107,6 +107,7 @@ class Quantity:
 
 
 _DURATION = Quantity("duration", r"[0-9]{1,9}(?:\.[0-9]{1,6})?", {"s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0}, "30s")
+_KEEP = Quantity("duration", "[0-9]{1,5}", {"d": 86_400.0, "h": 3600.0}, "90d")
 _SIZE = Quantity("size", "[0-9]{1,15}", {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}, "32KiB")
 _RATE = Quantity("rate", "[0-9]{1,9}", {"/m": 1}, "60/m")
 
@@ -116,6 +117,8 @@ _BOUNDED = _DURATION.between("1ms", "720h")
 Timeout = Annotated[float, _DURATION.between("1ms", "24h"), _DURATION.schema()]
 Duration = Annotated[float, _BOUNDED, _DURATION.schema()]
 HeaderSize = Annotated[int, _SIZE.between("256B", "1MiB"), _SIZE.schema()]
+Keep = Annotated[float, _KEEP.between("1h", "3650d"), _KEEP.schema()]
+FileSize = Annotated[int, _SIZE.between("64KiB", "4GiB"), _SIZE.schema()]
 BodySize = Annotated[int, _SIZE.between("1B", "1024GiB"), _SIZE.schema()]
 Rate = Annotated[int, _RATE.between("1/m", "10000000/m"), _RATE.schema()]
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from waitroom.core import draw, lasting, schedule
 from waitroom.core.queueing import MINUTE_MS, Claimed, Line
 from waitroom.model import Overrides, Phase, QueueingMethod
-from waitroom.ports import Drawn, Status, Ticked
+from waitroom.ports import Drawn, Entry, Status, Ticked
 from waitroom.store.notes import RoomNote
 
 if TYPE_CHECKING:
@@ -33,8 +33,17 @@ if TYPE_CHECKING:
     from waitroom.core.lasting import Kept
     from waitroom.core.queueing import Joined, JoinRequest, Snapshot
     from waitroom.model import Opening, Pass, Room
-    from waitroom.ports import Known, Lead, Noted
+    from waitroom.ports import Known, Lead, Ledger, Noted
     from waitroom.store.notes import Notes
+
+AROUND_EVERY_MS = 10_000
+"""How often the ledger is told how many requests went around a room by one rule: a line for each would be a flood."""
+
+AROUND_WORKERS_MAX = 1_000
+"""Workers, past ones too, of which it is remembered what they said."""
+
+RULE_CHARS_MAX = 500
+"""As much of a rule as the ledger states: a line of it is never long."""
 
 NOTE_EVERY_MS = 5_000
 """How often the note is written while a room is used; what it states therefore holds for so long."""
@@ -84,7 +93,8 @@ class Book:
     ``watched``: the lines remember what changes, for a store that keeps it; what is to be noted then waits for
     ``note_kept``, because a note that says more than the record makes a successor doubt the record. ``ahead_ms`` is how
     far the wall clock is ahead of store time: the times of events are read by it. ``chance`` makes the
-    seeds of draws, and draws whom a line without an order calls.
+    seeds of draws, and draws whom a line without an order calls. ``ledger`` is told, where one is kept, what the record
+    has kept.
     """
 
     def __init__(
@@ -100,8 +110,15 @@ class Book:
         watched: bool = False,
         ahead_ms: int = 0,
         chance: Callable[[int], bytes] = secrets.token_bytes,
+        ledger: Ledger | None = None,
     ) -> None:
         self._chance = chance
+        self._ledger = ledger
+        self._entries: list[Entry] = []
+        self._limits: dict[str, dict[str, Any]] = {}
+        self._around: dict[tuple[str, str, str], int] = {}
+        self._around_said: dict[tuple[str, str, str], int] = {}
+        self._around_known: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
         self._deals: dict[str, _Deal] = {}
         self._withdrawn: dict[tuple[str, str], bytes] = {}
         self._notes = notes
@@ -129,21 +146,39 @@ class Book:
                 line.readings = schedule.read(room.events, line.readings, ahead_ms, reloaded_ms=now_ms)
                 line.configure(room, line.overrides, now_ms)
             self._commit(room, now_ms)
+            self._say_limits(self.lines[room.name], now_ms)
 
     # -- steps: see ``ports.Store`` --------------------------------------------------------------------------------
 
     def join(self, room: str, known: Known, requests: Sequence[JoinRequest], now_ms: int) -> list[Joined]:
         """Give numbers."""
-        joined = self._meet(room, known, now_ms).join(requests, now_ms)
+        line = self._meet(room, known, now_ms)
+        issued, admitted = line.issued, line.admitted
+        joined = line.join(requests, now_ms)
+        if line.admitted != admitted:
+            self._say_joined(line, joined, issued, admitted, now_ms)
         self._note_if_new(room, (one.end_ms for one in joined), now_ms)
         return joined
 
-    def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]], now_ms: int) -> list[Claimed]:
+    def claim(
+        self,
+        room: str,
+        known: Known,
+        numbers: Sequence[tuple[int, float]],
+        now_ms: int,
+        visitors: Sequence[str] = (),
+    ) -> list[Claimed]:
         """Trade called numbers for slots."""
         line = self._meet(room, known, now_ms)
         if known.generation != line.generation:
             return [Claimed(number, gone=True) for number, _ in numbers]
-        claimed = [line.claim(number, now_ms, now_ms + int(silence_s * 1000)) for number, silence_s in numbers]
+        claimed = []
+        holders = [*visitors, *[""] * (len(numbers) - len(visitors))]
+        for (number, silence_s), visitor in zip(numbers, holders, strict=True):
+            admitted = line.admitted
+            claimed.append(line.claim(number, now_ms, now_ms + int(silence_s * 1000)))
+            if line.admitted != admitted:
+                self._say_admitted(line, now_ms, number, visitor, {"nth": line.admitted, "by": "claim"})
         self._note_if_new(room, (one.end_ms for one in claimed), now_ms)
         return claimed
 
@@ -182,6 +217,7 @@ class Book:
         term = line.lead(lead.worker, now_ms, resign=lead.budget < 0)
         fenced = not term or lead.term not in (0, term) or lead.serving != line.serving
         called = [] if fenced else line.call(lead.budget, now_ms, self._below)
+        self._count_around(room, noted, lead.worker, now_ms)
         self.note(now_ms)
         return Ticked(called, line.snapshot(now_ms), term)
 
@@ -241,6 +277,7 @@ class Book:
         did += ["reset, keeping those inside" if reset == "keep_inside" else "reset"] if reset else []
         did += [f"{name} = {value}" for name, value in verbs.items()]
         self._log(room, who, ", ".join(did), now_ms)
+        self._say_limits(self.lines[room], now_ms)
 
     def status(self, room: str, now_ms: int) -> Status:
         """Return a room as an operator sees it."""
@@ -304,12 +341,82 @@ class Book:
             self._write_note(now_ms)
 
     def note_kept(self, now_ms: int) -> None:
-        """Write the note that is owed: everything has been kept."""
+        """Write the note that is owed, and the ledger: everything has been kept."""
+        if self._entries and self._ledger is not None:
+            entries, self._entries = self._entries, []
+            self._ledger.write(entries)
         if self._note_owed:
             self._note_owed = False
             self._write_note(now_ms)
 
+    def settle(self, now_ms: int) -> None:
+        """Tell the ledger what was only counted so far, for this is the end."""
+        self._say_around(now_ms, at_once=True)
+
     # -- how ---------------------------------------------------------------------------------------------------------
+
+    def _say(self, kind: str, room: str, facts: Mapping[str, Any], now_ms: int, visitor: str = "") -> None:
+        """Have the ledger told of something, once that is kept."""
+        if self._ledger is None:
+            return
+        self._entries.append(Entry(kind, now_ms, room, facts, visitor))
+        if not self._watched:
+            self.note_kept(now_ms)
+
+    def _say_joined(self, line: Line, joined: Sequence[Joined], issued: int, admitted: int, now_ms: int) -> None:
+        """Tell of those who went straight in: each has a new number. A repeat of one in the same step has the same."""
+        new = {one.number: one for one in joined if one.end_ms and one.number > issued}
+        for nth, one in enumerate(new.values(), admitted + 1):
+            self._say_admitted(line, now_ms, one.number, one.visitor, {"nth": nth, "by": "join"})
+
+    def _say_admitted(self, line: Line, now_ms: int, number: int, visitor: str, how: Mapping[str, Any]) -> None:
+        """Tell of an admission, after the limits it was judged by; ``nth`` counts the room's, and shows any gap."""
+        if self._ledger is not None:
+            self._say_limits(line, now_ms)
+            facts = {"generation": line.generation, "number": number, **how}
+            self._say("admitted", line.room.name, facts, now_ms, visitor)
+
+    def _say_limits(self, line: Line, now_ms: int) -> None:
+        """Tell of the limits in force, when they are others than were told."""
+        room = line.room
+        if self._ledger is None:
+            return
+        limits = {
+            "total_active_users": room.total_active_users,
+            "new_users_per_minute": room.new_users_per_minute,
+            "queueing_method": room.queueing_method,
+            "bypasses": len(room.bypass),
+        }
+        if self._limits.get(room.name) != limits:
+            self._limits[room.name] = limits
+            self._say("limits", room.name, limits, now_ms)
+
+    def _count_around(self, room: str, noted: Noted, worker: str, now_ms: int) -> None:
+        """Count the requests that went around a room: what a worker says again is not counted again."""
+        if self._ledger is None:
+            return
+        if noted.around:
+            known = self._around_known.setdefault((room, worker), {})
+            while len(self._around_known) > AROUND_WORKERS_MAX:
+                del self._around_known[next(iter(self._around_known))]
+            for why, (told, count) in noted.around.items():
+                since = max(told, known.get(why, 0))
+                known[why] = max(since, count)
+                if more := known[why] - since:
+                    self._around[room, *why] = self._around.get((room, *why), 0) + more
+        self._say_around(now_ms)
+
+    def _say_around(self, now_ms: int, *, at_once: bool = False) -> None:
+        """Tell how many went around: the first by a rule at once, and what follows them together."""
+        for why, count in list(self._around.items()):
+            since_ms = self._around_said.get(why, 0)
+            if not at_once and now_ms < since_ms + AROUND_EVERY_MS:
+                continue
+            del self._around[why]
+            self._around_said[why] = now_ms
+            room, reason, rule = why
+            facts = {"reason": reason, "rule": rule[:RULE_CHARS_MAX], "count": count, "since_ms": since_ms}
+            self._say("bypassed", room, {name: value for name, value in facts.items() if value}, now_ms)
 
     def _write_note(self, now_ms: int) -> None:
         assert self._notes is not None
@@ -526,6 +633,7 @@ class Book:
         # Not only counted: after a record that was lost, later lines still have larger numbers.
         log.append({"at_ms": now_ms, "seq": max(now_ms, last + 1), "who": who, "did": did})
         del log[:-LOG_MAX]
+        self._say("acted", room, {"who": who, "did": did}, now_ms)
 
     def _note_if_new(self, room: str, ends_ms: Iterable[int], now_ms: int) -> None:
         """Note at once the first number of a series, and a pass that ends later than the note allows for."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from waitroom.clock import Clock
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Pass, Room
-    from waitroom.ports import Drawn, Known, Lead, Noted, Status, Ticked
+    from waitroom.ports import Drawn, Known, Lead, Ledger, Noted, Status, Ticked
     from waitroom.store.notes import Notes
 
 
@@ -32,6 +32,7 @@ class MemoryStore:
     """Every room's line, in this process. ``notes`` None forgets everything with the process.
 
     ``assume_ran``: without a note, a room is taken for one that has run before. ``chance`` makes the seeds of draws.
+    ``ledger`` is told who was let in and what was done, if there is one.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class MemoryStore:
         *,
         assume_ran: bool = False,
         chance: Callable[[int], bytes] = secrets.token_bytes,
+        ledger: Ledger | None = None,
     ) -> None:
         self._clock = clock
         self._start_ms = int(clock.wall_s() * 1000)
         self._started_s = clock.monotonic_s()
         # Store time is the wall's at this moment: no event is ahead of it.
-        self._book = Book(rooms, self._start_ms, notes, assume_ran=assume_ran, chance=chance)
+        self._book = Book(rooms, self._start_ms, notes, assume_ran=assume_ran, chance=chance, ledger=ledger)
 
     def now_ms(self) -> int:
         """Return store time."""
@@ -62,9 +64,11 @@ class MemoryStore:
         """Give numbers in order; in standby admit as many as there is room for."""
         return self._book.join(room, known, requests, self.now_ms())
 
-    async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
+    async def claim(
+        self, room: str, known: Known, numbers: Sequence[tuple[int, float]], visitors: Sequence[str] = ()
+    ) -> list[Claimed]:
         """Trade called numbers for slots."""
-        return self._book.claim(room, known, numbers, self.now_ms())
+        return self._book.claim(room, known, numbers, self.now_ms(), visitors)
 
     async def leave(self, room: str, known: Known, numbers: Sequence[int]) -> None:
         """Give up places and slots."""
@@ -101,4 +105,5 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Write the note a last time."""
+        self._book.settle(self.now_ms())
         self._book.note(self.now_ms(), at_once=True)

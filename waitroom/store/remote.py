@@ -53,10 +53,12 @@ class RemoteStore:
         )
         return joined
 
-    async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
+    async def claim(
+        self, room: str, known: Known, numbers: Sequence[tuple[int, float]], visitors: Sequence[str] = ()
+    ) -> list[Claimed]:
         """Trade called numbers for slots."""
         claimed: list[Claimed] = await self._do(
-            "claim", room, known, list(numbers), then=lambda done: frames.unpack(Claimed, done)
+            "claim", room, known, list(numbers), list(visitors), then=lambda done: frames.unpack(Claimed, done)
         )
         return claimed
 

@@ -124,8 +124,8 @@ class _Talk:
                 known, requests = arguments
                 return frames.pack(Joined, await store.join(room, known, frames.unpack(JoinRequest, requests)))
             case "claim":
-                known, numbers = arguments
-                return frames.pack(Claimed, await store.claim(room, known, numbers))
+                known, numbers, visitors = arguments
+                return frames.pack(Claimed, await store.claim(room, known, numbers, visitors))
             case "leave":
                 await store.leave(room, *arguments)
                 return None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from waitroom.clock import Clock
     from waitroom.core.queueing import Claimed, Joined, JoinRequest, Snapshot
     from waitroom.model import Pass, Room
-    from waitroom.ports import Drawn, Known, Lead, Noted, Status, Ticked
+    from waitroom.ports import Drawn, Known, Lead, Ledger, Noted, Status, Ticked
     from waitroom.store.notes import Notes
 
 logger = logging.getLogger("waitroom.store")
@@ -61,7 +61,8 @@ class SqliteStore:
     """Every room's line, kept in the file at ``path``. Raises ``StartError`` when that cannot be had.
 
     ``notes`` and ``seal`` stand beside the signing keys; ``assume_ran``: without a note, a room is taken for one that
-    has run before. ``chance`` makes the seeds of draws.
+    has run before. ``chance`` makes the seeds of draws. ``ledger``, if there is one, is told who was let in and what
+    was done, once that is kept.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class SqliteStore:
         *,
         assume_ran: bool = False,
         chance: Callable[[int], bytes] = secrets.token_bytes,
+        ledger: Ledger | None = None,
     ) -> None:
         self._chance = chance
+        self._ledger = ledger
         self._file = RecordFile(path, clock, Seal(seal or path.with_name(path.name + ".seal")))
         self._file.open()
         now_ms = self._file.now_ms()
@@ -122,9 +125,11 @@ class SqliteStore:
         """Give numbers in order; in standby admit as many as there is room for."""
         return await self._do("join", room, lambda now_ms: self._book.join(room, known, requests, now_ms))
 
-    async def claim(self, room: str, known: Known, numbers: Sequence[tuple[int, float]]) -> list[Claimed]:
+    async def claim(
+        self, room: str, known: Known, numbers: Sequence[tuple[int, float]], visitors: Sequence[str] = ()
+    ) -> list[Claimed]:
         """Trade called numbers for slots."""
-        return await self._do("claim", room, lambda now_ms: self._book.claim(room, known, numbers, now_ms))
+        return await self._do("claim", room, lambda now_ms: self._book.claim(room, known, numbers, now_ms, visitors))
 
     async def leave(self, room: str, known: Known, numbers: Sequence[int]) -> None:
         """Give up places and slots."""
@@ -186,6 +191,7 @@ class SqliteStore:
         now_ms = self.now_ms()
         if self.away:
             self._stand_still(now_ms)
+        self._book.settle(now_ms)
         self._book.note(now_ms, at_once=True)
         with contextlib.suppress(StoreAway, OSError):
             # On the thread, after what may still be under way there.
@@ -212,6 +218,7 @@ class SqliteStore:
             watched=True,
             ahead_ms=self._file.ahead_ms(),
             chance=self._chance,
+            ledger=self._ledger,
         )
 
     async def _do(self, step: str, room: str | None, work: Callable[[int], Outcome]) -> Outcome:

@@ -154,6 +154,7 @@ class Desk:
         assert route.room is not None
         self._note("bypass", route.room.name, why=route.rule)
         service = self._services[route.room.name]
+        service.go_around("bypass", route.rule)
 
         def edit(status: int, headers: Headers) -> Headers:
             kept = self._plain_edit(status, headers)
@@ -249,6 +250,7 @@ class Desk:
         ours: Headers = []
         if entry_pass is None:
             self._note(decision.reason, room.name, visit.client)
+            service.go_around(decision.reason)
         else:
             ours = [
                 (b"Waitroom-Room", room.name.encode()),
