@@ -267,18 +267,23 @@ class RoomService:
             self._used[decision.entry_pass.number] = decision.entry_pass
         return decision
 
-    async def join(self, idempotency_key: str | None = None) -> tuple[Joined, Told]:
-        """Take a place, or go straight in. The number is zero where nobody is taken into line."""
+    async def join(self, idempotency_key: str | None = None, member: bytes | None = None) -> tuple[Joined, Told]:
+        """Take a place, or go straight in. The number is zero where nobody is taken into line.
+
+        ``member`` is the account that the place belongs to: one that has a place, or a pass, gets no other.
+        """
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
         visitor = self._chance(VISITOR_BYTES).hex()
-        joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key))
+        joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key, members=self._pseudonyms(member)))
         self._know(joined.generation, joined.number)
         if joined.end_ms:
             return joined, Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
         if not joined.number:
             return joined, Told(self.refused())
         if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
-            return joined, self.told(Carried(ticket=self.ticket(joined)))
+            told = self.told(Carried(ticket=self.ticket(joined)))
+            if told.state is not VisitorState.NONE:  # else this view is older than the place
+                return joined, told
         state = _STOPPED.get(self.view.state, VisitorState.WAITING)
         if joined.ahead is None or self.unordered:
             told = Told(state, joined.number, None, self._random_range(), told_s)
@@ -298,12 +303,12 @@ class RoomService:
         good = invite.room == self.room.name and invite.until_ms > self.now_ms() and self.room.priority is not None
         return invite if good else None
 
-    async def redeem(self, invite: Invite, ticket: Ticket | None) -> Joined:
-        """Join the line of the invited, with the place that ``ticket`` is of, or a new one."""
+    async def redeem(self, invite: Invite, ticket: Ticket | None, member: bytes | None = None) -> Joined:
+        """Join the line of the invited, with the place that ``ticket`` is of, or ``member`` has, or a new one."""
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
         visitor = self._chance(VISITOR_BYTES).hex()
         number = 0 if ticket is None else ticket.number
-        wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number)
+        wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number, self._pseudonyms(member))
         joined = await self._joins.add(wish)
         self._know(joined.generation, joined.number)
         return joined
@@ -543,6 +548,9 @@ class RoomService:
         self._share()
 
     # -- how ----------------------------------------------------------------------------------------------------
+
+    def _pseudonyms(self, member: bytes | None) -> tuple[str, ...]:
+        return () if member is None else self._keyring.pseudonyms(self.room.name, member)
 
     def _keep(self, tickets: dict[int, Ticket], now_ms: int) -> Ticket | None:
         """Return the ticket that counts: the smallest number whose place still exists. The others are given up."""

@@ -22,7 +22,7 @@ from waitroom.ports import Noted, Ticked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-VERSION = 4
+VERSION = 5
 """Of everything here; it changes with every class that travels."""
 
 LENGTH = struct.Struct("!I")
