@@ -23,7 +23,7 @@ from waitroom.core import draw, gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.scoring import Estimates
-from waitroom.core.waiting import HALF_AN_HOUR_S, interval_s, silence_s, wait_range
+from waitroom.core.waiting import HALF_AN_HOUR_S, Thinning, interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
 from waitroom.model import Pass, Phase, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted, Stock
@@ -188,6 +188,7 @@ class RoomService:
         self._leaves: Batch[tuple[int, int], None] = Batch(self._leave_all)
         self._pacer = Pacer(view.at_ms)
         self._pace = Pace()
+        self._thinning = Thinning()
         self.estimates = Estimates()
         self.shared_status = b""
         self.shared_etag = b""
@@ -290,7 +291,7 @@ class RoomService:
         else:
             # This view may not know yet who left; what is shown first must not be less than what it will answer.
             ahead = max(joined.ahead, self.view.ahead(joined.number))
-            told = Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
+            told = Told(state, joined.number, ahead, self._range(self._wait_s(ahead)), told_s)
         self._judge_later(told)
         return joined, told
 
@@ -441,7 +442,7 @@ class RoomService:
             told = Told(state, number, None, self._random_range(), told_s)
         else:
             place = None if self.view.order is None else self.view.order.rank(number)
-            told = Told(state, number, ahead, wait_range(self._invited_wait_s(number, ahead)), told_s, place=place)
+            told = Told(state, number, ahead, self._range(self._invited_wait_s(number, ahead)), told_s, place=place)
         self._judge_later(told)
         return told
 
@@ -544,7 +545,10 @@ class RoomService:
             self.estimates.clear()
         self.estimates.call((*view.turns, *view.inside), view.at_ms, view.stood_ms)
         self._watch_left(view, same=view.generation == before.generation)
-        self._note_pace(elapsed_s, max(0, view.calls - before.calls))
+        called = max(0, view.calls - before.calls)
+        self._note_pace(elapsed_s, called)
+        if view.generation == before.generation:
+            self._note_thinning(before, elapsed_s, called)
         self._share()
 
     # -- how ----------------------------------------------------------------------------------------------------
@@ -614,6 +618,12 @@ class RoomService:
             promised_per_s=self.room.total_active_users / self.room.session_duration_s,
         )
 
+    def _note_thinning(self, before: Snapshot, elapsed_s: float, called: int) -> None:
+        """Note how many stood before the last in line, and are neither called nor before that one any more."""
+        stood = before.ahead_of(before.issued)
+        left = self.view.ahead_of(before.issued) if before.issued > self.view.serving else 0
+        self._thinning.step(elapsed_s, stood, max(0, stood - left - called))
+
     def _wait_s(self, ahead: int) -> float | None:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""
         return None if self.view.state in _STOPPED else self._pace_wait_s(ahead)
@@ -627,6 +637,10 @@ class RoomService:
     def unordered(self) -> bool:
         """Whether nobody can tell who is ahead of whom: the order is still to be drawn, or there is none."""
         return self.view.undrawn or self.at_random
+
+    def _range(self, wait_s: float | None) -> tuple[int, int] | None:
+        """Return the range that is told where ``wait_s`` is expected if nobody ahead gives up."""
+        return wait_range(wait_s, thinning=self._thinning, gap_s=self._pace.gap_s)
 
     def _random_range(self) -> tuple[int, int] | None:
         """Return the range that is told to everybody alike where nobody is ahead of anybody."""
