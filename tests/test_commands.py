@@ -62,6 +62,8 @@ def config(tmp_path, **changes):
         (["hold"], {"queue_all": True}),
         (["close"], {"closed": True}),
         (["passthrough", "--yes"], {"queueing_method": "passthrough"}),
+        (["suspend", "--yes"], {"suspended": True}),
+        (["sold-out"], {"final": True}),
         (["rate", "120"], {"new_users_per_minute": 120}),
         (["active", "7"], {"total_active_users": 7}),
         (["message", "Payment is slow; 자리는 안전합니다."], {"message": "Payment is slow; 자리는 안전합니다."}),
@@ -74,6 +76,18 @@ def test_a_verb_says_its_setting_and_clear_takes_it_back(run, said, words, what)
     assert out.splitlines()[1].startswith("launch")
     assert run("room", "launch", "clear")[0] == 0
     assert said() == {}
+
+
+def test_a_stock_is_said_in_the_shops_place_and_taken_back(house, run, said):
+    """Sold out for now, by an operator's word; ``clear`` does not speak for the shop, ``auto`` takes the word back."""
+    assert run("room", "launch", "stock", "0")[0] == 0
+    assert json.loads(run("status", "launch", "--json")[1])["state"] == "sold_out"
+    run("room", "launch", "clear")
+    assert said() == {"stock": 0}
+    run("room", "launch", "stock", "auto")
+    assert said() == {}
+    code, _, err = run("room", "launch", "stock", "-1")
+    assert (code, "stock" in err) != (0, True)
 
 
 def test_open_takes_back_whatever_shut_the_room(house, run, said):

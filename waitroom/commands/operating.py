@@ -72,7 +72,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         if verb.setting == "message":
             parser.add_argument("value", metavar="TEXT", help="what to say, one line")
         elif verb.setting:
-            parser.add_argument("value", type=_people, metavar="N", help="how many, or auto: as configured")
+            parser.add_argument("value", type=_people, metavar="N", help="how many, or auto: as it was before")
         if verb.asks:
             parser.add_argument("--yes", action="store_true", help="do not ask")
         if name == "reset":
@@ -174,7 +174,7 @@ def _room(options: argparse.Namespace, client: AdminClient) -> None:
 
 def _warning(room: Mapping[str, Any], options: argparse.Namespace) -> str:
     in_line, inside = (f"{count:,}" for count in showing.touched(room))
-    if options.verb == "passthrough":
+    if options.verb in ("passthrough", "suspend"):
         return f"{room['room']}: {in_line} in line, and everyone who comes, go in at once, past both caps"
     if options.keep_inside:
         return f"{room['room']}: {in_line} in line lose their place; {inside} inside stay until their pass runs out"
