@@ -74,3 +74,24 @@ async def test_four_of_five_waits_come_true_where_many_give_up(slots, stays_s, v
     assert estimates.judged > 300, f"seed {seed}"
     assert estimates.held / estimates.judged >= 0.8, f"seed {seed}"
     assert median(high / low for low, high in ranges if low >= 10) <= 6, f"seed {seed}"
+
+
+async def test_how_fast_a_line_thins_is_seen_from_who_is_gone_and_not_called():
+    """Who is called has not given up; who asks no more has, of all that stood before the last; a reset counts none."""
+    served = await Served(room(total_active_users=5, session_duration_s=600)).start()
+    tickets = [await served.ticket() for _ in range(100)]
+    for step in range(80):
+        for ticket in tickets if step % 10 == 0 else ():
+            served.told(ticket)
+        await served.tick()
+    assert served.service.view.calls == 5
+    assert served.service._thinning.per_s == 0
+    for step in range(120):
+        for ticket in tickets[:50] if step % 10 == 0 else ():
+            served.told(ticket)
+        await served.tick()
+    assert served.service._thinning._gone == 49
+    assert 0 < served.service._thinning.per_s < 50 / 50 / 30
+    await served.store.operate("launch", {"reset": True}, "test")
+    await served.tick()
+    assert served.service._thinning._gone == 49
