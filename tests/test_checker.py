@@ -96,6 +96,44 @@ def test_a_good_run_is_good() -> None:
     assert (verdict.ordinary_served, verdict.ordinary_p99_s) == (1, pytest.approx(0.02))
 
 
+# -- waits ------------------------------------------------------------------------------------------------------------
+
+
+def shown(visitor: str, at_s: float, low_s: int, high_s: int, state: str = "waiting") -> Seen:
+    """Return the answer to a visitor who waits and is shown a range."""
+    return told(visitor, at_s, state, 1, low_s=low_s, high_s=high_s)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told_held"),
+    [
+        ([shown("a", 0, 5, 20), shown("a", 9, 0, 2), *enters("a", 10, 1)], (2, 2)),
+        ([shown("a", 0, 12, 20), *enters("a", 10, 1)], (1, 0)),
+        ([shown("a", 0, 11, 20), *enters("a", 10, 1)], (1, 1)),
+        ([shown("a", 0, 1, 3), shown("a", 6, 0, 20), *enters("a", 10, 1)], (2, 1)),
+        ([shown("a", 0, 1, 5), shown("a", 6, 0, 20), *enters("a", 10, 1)], (2, 2)),
+        ([shown("a", 0, 1, 2), shown("a", 6, 1, 2, "missed"), *enters("a", 10, 1)], (0, 0)),
+        ([shown("a", 0, 1, 2), shown("a", 6, 1, 2, "held"), *enters("a", 10, 1)], (0, 0)),
+        ([shown("a", 0, 1, 2), leaves("a", 6)], (0, 0)),
+        ([shown("a", 0, 1, 2)], (0, 0)),
+        ([*waits("a", 1, 0, 1, 2), *enters("a", 3, 1)], (0, 0)),
+    ],
+)
+def test_a_wait_is_judged_by_when_the_call_may_have_come(rows: list[Seen], told_held: tuple[int, int]) -> None:
+    """Between the last *wait* and the first *called*; of who was away, was held up or gave up, nothing is judged."""
+    verdict = checker.judge(rows, [], RULES)
+    assert (verdict.waits_told, verdict.waits_held) == told_held
+
+
+def test_waits_that_seldom_come_true_are_found() -> None:
+    """Four of five keep the promise, fewer break it."""
+    crowd = [row for at in range(5) for row in (shown(f"v{at}", 0, 1, 20), *enters(f"v{at}", 10, at))]
+    wrong = [shown("v0", 0, 30, 40), shown("v1", 0, 30, 40)]
+    promise = "Four of five waits shown come true"
+    assert promise not in broken([wrong[0], *crowd], [])
+    assert promise in broken([*wrong, *crowd], [])
+
+
 # -- in order ---------------------------------------------------------------------------------------------------------
 
 

@@ -62,6 +62,8 @@ def config(tmp_path, **changes):
         (["hold"], {"queue_all": True}),
         (["close"], {"closed": True}),
         (["passthrough", "--yes"], {"queueing_method": "passthrough"}),
+        (["suspend", "--yes"], {"suspended": True}),
+        (["sold-out"], {"final": True}),
         (["rate", "120"], {"new_users_per_minute": 120}),
         (["active", "7"], {"total_active_users": 7}),
         (["message", "Payment is slow; 자리는 안전합니다."], {"message": "Payment is slow; 자리는 안전합니다."}),
@@ -74,6 +76,18 @@ def test_a_verb_says_its_setting_and_clear_takes_it_back(run, said, words, what)
     assert out.splitlines()[1].startswith("launch")
     assert run("room", "launch", "clear")[0] == 0
     assert said() == {}
+
+
+def test_a_stock_is_said_in_the_shops_place_and_taken_back(house, run, said):
+    """Sold out for now, by an operator's word; ``clear`` does not speak for the shop, ``auto`` takes the word back."""
+    assert run("room", "launch", "stock", "0")[0] == 0
+    assert json.loads(run("status", "launch", "--json")[1])["state"] == "sold_out"
+    run("room", "launch", "clear")
+    assert said() == {"stock": 0}
+    run("room", "launch", "stock", "auto")
+    assert said() == {}
+    code, _, err = run("room", "launch", "stock", "-1")
+    assert (code, "stock" in err) != (0, True)
 
 
 def test_open_takes_back_whatever_shut_the_room(house, run, said):
@@ -212,39 +226,32 @@ def test_watch_goes_on_until_it_is_stopped(house, words):
         assert [line.split()[0] for line in lines[:5]] == ["ROOM", "launch", "sale", "launch", "sale"]
 
 
-def test_watch_refreshes_in_place_on_a_terminal_and_outlives_a_restart(house, run, monkeypatch):
-    """Each picture is drawn over the last; a house that is away for a moment is said to be, and comes back."""
-    rounds = iter(range(3))
+@pytest.mark.parametrize("words", [["status", "--watch"], ["status", "--watch", "--json"]])
+def test_watch_outlives_a_restart_in_lines(house, run, monkeypatch, words):
+    """A house that is away for a moment is said to be, as an object where objects are asked for, and comes back."""
+    rounds, left = iter(range(3)), iter([False, True, False, False])
 
     def pause(_):
         if next(rounds, None) is None:
             raise KeyboardInterrupt
 
-    class Away:
-        left = 2
-
-        def __call__(self, client):
-            self.left -= 1
-            if self.left == 0:
-                raise operating.CommandError("nothing answers")
-            return rooms(client)
+    def rooms(client):
+        if next(left):
+            raise operating.CommandError("nothing answers")
+        return asked(client)
 
     from waitroom.commands.client import AdminClient  # noqa: PLC0415 - as the command does
 
-    rooms, away = AdminClient.rooms, Away()
-    monkeypatch.setattr(AdminClient, "rooms", property(lambda self: lambda: away(self)))
+    asked = AdminClient.rooms
+    monkeypatch.setattr(AdminClient, "rooms", rooms)
     monkeypatch.setattr(time, "sleep", pause)
-    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True, raising=False)
-    code, out, _ = run("status", "--watch")
+    code, out, _ = run(*words)
     assert code == 0
-    pictures = out.split(operating.HOME)[1:]
-    assert [picture.split()[0].removesuffix(operating.TO_LINE_END) for picture in pictures] == [
-        "ROOM",
-        "nothing",
-        "ROOM",
-        "ROOM",
-    ]
-    assert all(picture.endswith(operating.TO_SCREEN_END) for picture in pictures)
+    lines = out.splitlines()
+    if "--json" in words:
+        assert [list(json.loads(line)) for line in lines] == [["rooms"], ["error"], ["rooms"], ["rooms"]]
+    else:
+        assert [line.split()[0] for line in lines] == ["ROOM", "launch", "sale", "nothing", *["launch", "sale"] * 2]
 
 
 def test_what_was_said_is_shown_so_that_its_end_is_seen(run):

@@ -274,7 +274,6 @@ def test_a_key_that_asks_for_nothing_is_let_through(load):
             "languages: [ko, en]",
             "templates: null",
             "priority: null",
-            "one_ticket_per: cookie",
             'cookie: {name: "waitroom_{room}", domain: null, same_site: auto, secure: auto}',
         )
     )
@@ -477,6 +476,12 @@ def test_what_is_not_built_is_refused_by_name(room_mistakes, lines, expected):
         ("cors: {allowed_origins: ['https://a..b']}", "4: rooms[0].cors.allowed_origins[0]: `a..b` is no host"),
         ("cors: {allowed_origins: ['https://a:0']}", "4: rooms[0].cors.allowed_origins[0]: `0` is no port"),
         ("cors: {allowed_origins: https://a.example}", "4: rooms[0].cors.allowed_origins: `https://a.example` stands"),
+        ("one_ticket_per: browser", "4: rooms[0].one_ticket_per: `browser` is not among the choices; write cookie"),
+        ("one_ticket_per: headers:X-Id", "4: rooms[0].one_ticket_per: `headers:X-Id` is not among the choices"),
+        (
+            "one_ticket_per: header:X-Member-Id",
+            "4: rooms[0].one_ticket_per: `header:X-Member-Id` is believed from a trusted proxy only, and none is; name",
+        ),
         ("bypass: [{path: /x, method: post}]", "4: rooms[0].bypass[0].method: `post` is no method; write POST"),
         ("bypass: [{path: /x, query: {}}]", "4: rooms[0].bypass[0].query: is empty"),
         (
@@ -925,6 +930,28 @@ def test_a_bypass_for_addresses_of_the_internet_needs_no_proxy(room, ip):
     """Nobody's proxy stands there unless it is somebody's else."""
     (rule,) = room(f"bypass: [{{ip: '{ip}'}}]").bypass
     assert rule == PathRule("", ip=ip_network(ip))
+
+
+@pytest.mark.parametrize(
+    ("written", "start"),
+    [
+        ("'header:'", "`header:` is not among the choices"),
+        ("header:a_b", "`header:a_b` is not among the choices"),
+        ("header:Authorization", "`Authorization` has a meaning of its own"),
+        ("header:X-Forwarded-For", "`X-Forwarded-For` has a meaning of its own"),
+        ("header:Cookie", "`Cookie` has a meaning of its own"),
+        ("header:Waitroom-Pass", "`Waitroom-Pass` has a meaning of its own"),
+    ],
+)
+def test_an_account_is_named_by_a_header_of_its_own(mistakes, load, written, start):
+    """One with a meaning to others would be kept, dropped or changed for their reasons; any other is in lower case."""
+    text = f"trusted_proxies: [192.0.2.7]\n{ROOM}    one_ticket_per: "
+    (mistake,) = mistakes(f"{text}{written}\n")
+    assert mistake.startswith(f"5: rooms[0].one_ticket_per: {start}")
+    (room,) = load(f"{text}header:X-Member-Id\n").rooms
+    assert room.member_header == b"x-member-id"
+    (room,) = load(f"{text}cookie\n").rooms
+    assert room.member_header is None
 
 
 def test_a_warning_of_a_bypass_with_proxies_in_it(load):

@@ -15,10 +15,9 @@ from waitroom.admin.events import Events, Look
 from waitroom.admin.facts import GateReason, scored, view
 from waitroom.admin.history import STEP_S, STEPS, History
 from waitroom.admin.pages import detail, overview
-from waitroom.admin.verbs import DESK
+from waitroom.admin.verbs import VERBS
 from waitroom.admin.words import REASONS, STATES, Level, consequences, duration, shown, trouble
 from waitroom.clock import SystemClock
-from waitroom.commands import operating
 from waitroom.errors import StoreAway
 from waitroom.model import RoomState
 from waitroom.ports import Status
@@ -258,7 +257,7 @@ async def known(store):
 async def test_every_verb_says_what_it_does_to_how_many(store):
     """None is without a sentence, and each has the count of those it touches."""
     said = consequences(await known(store))
-    assert said.keys() == DESK.keys()
+    assert said.keys() == VERBS.keys()
     for name, sentence in said.items():
         assert ("63" if name == "active" else "1,204 people wait") in sentence, name
         assert sentence[0].isupper() or sentence[0].isdigit()
@@ -317,8 +316,7 @@ async def test_every_place_of_the_page_has_its_text_and_every_text_its_place(sto
 
 def test_the_dashboard_says_what_the_command_line_says():
     """One table: every verb of the command line has its button."""
-    assert all(DESK[name] is verb for name, verb in operating.VERBS.items())
-    assert sorted(name for _, group in pages.BUTTONS for name, _ in group) == sorted(DESK)
+    assert sorted(name for _, group in pages.BUTTONS for name, _ in group) == sorted(VERBS)
 
 
 # The pages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 import stat
@@ -653,3 +654,18 @@ async def test_nobody_but_its_owner_reads_the_record(tmp_path):
         for path in files:
             path.chmod(0o644)
         opened.crash()
+
+
+async def test_an_account_whose_place_is_no_more_leaves_nothing_in_the_file(kept):
+    """Neither its pseudonym nor which number it had: what is forgotten is deleted, and what is not stays."""
+    it = kept()
+    store = it.store
+    for member in ("a" * 32, "b" * 32):
+        await store.join("launch", Known(), [JoinRequest("c" * 16, 2.0, members=(member,))])
+    await store.leave("launch", Known(), [1])
+    for _ in range(2):
+        it.clock.advance(0.25)
+        await it.tick(2)
+    await store.close()
+    with contextlib.closing(sqlite3.connect(it.path)) as db:
+        assert db.execute("SELECT key FROM repeats").fetchall() == [("\r" + "b" * 32,)]

@@ -49,6 +49,12 @@ SILENCE_S = 2.0
 CLOCKS_S = 0.005
 """How far apart two readings of one moment may be: each program cuts to milliseconds, from a start of its own."""
 
+GRACE_S = 1.0
+"""A range is of whole seconds, and pages ask in steps of this order: a call that is so near to it is within it."""
+
+HOLD_LEAST = 0.8
+"""Of the waits that were shown, at least so many come true."""
+
 MINUTE_MS = 60_000
 OK = 200
 REFUSED = 400
@@ -67,7 +73,8 @@ class Seen:
     ``what`` is ``document``, ``me``, ``claim``, ``leave``, ``cart``, ``order``, ``ordinary`` (a request that no room
     covers), ``cheat``, or ``time-up`` (the run ended while this visitor stood in line). ``status`` None is no answer.
     ``state`` is what the room told; for a document that the shop answered it is ``admitted``. ``told_s`` is in how
-    many seconds to come back. ``posed_as`` is the visitor's name that a cheat wrote into headers of ours.
+    many seconds to come back, ``low_s`` and ``high_s`` the range of the wait that was shown. ``posed_as`` is the
+    visitor's name that a cheat wrote into headers of ours.
     """
 
     visitor: str
@@ -84,6 +91,8 @@ class Seen:
     order: str | None = None
     target: str | None = None
     posed_as: str | None = None
+    low_s: int | None = None
+    high_s: int | None = None
 
     def line(self) -> str:
         """Return the line of the log, without its end."""
@@ -157,7 +166,8 @@ class Verdict:
 
     ``most_active`` is the most visitors inside at one moment, ``most_held`` the most slots in anybody's hand, offered
     ones with them. ``gathered`` had a place before the start, ``early`` were called or let in before it. ``buyers`` are
-    those whose order the shop answered, with a unit or without. ``unanswered`` requests are those of which nobody knows
+    those whose order the shop answered, with a unit or without. Of ``waits_told``, the ranges shown to who was then
+    called without having been away, ``waits_held`` came true. ``unanswered`` requests are those of which nobody knows
     what became of them.
     """
 
@@ -187,6 +197,8 @@ class Verdict:
     ordinary_cut: int
     ordinary_p99_s: float | None
     unanswered: int
+    waits_told: int = 0
+    waits_held: int = 0
 
     @property
     def ok(self) -> bool:
@@ -208,6 +220,7 @@ class Verdict:
             f"{self.gathered} gathered, {self.early} called or let in before it",
             not self.early,
         )
+        share = self.waits_held / self.waits_told if self.waits_told else 1.0
         return [
             *([opening] if self.rules.opens_s else []),
             Finding("In order", f"{len(self.overtakings)} overtakings{first}", not self.overtakings),
@@ -232,6 +245,11 @@ class Verdict:
                 not self.places_lost,
             ),
             Finding("Everybody's turn comes", f"{self.left_standing} left standing in line", not self.left_standing),
+            Finding(
+                "Four of five waits shown come true",
+                f"{self.waits_held:,} of {self.waits_told:,} did, {math.floor(100 * share)} %",
+                share >= HOLD_LEAST,
+            ),
             Finding(
                 "The gate holds",
                 f"{self.cheats_tried:,} cheats, {self.cheats_reached} reached the shop",
@@ -279,6 +297,7 @@ def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdic
     sales = Counter(served.visitor for served in run.shop if served.sold)
     told = {seen.order for seen in run.seen if seen.order is not None}
     ordinary = [seen for seen in run.seen if seen.what == "ordinary"]
+    waits = [held for rows in people for held in _waits(rows)]
     cut = sum(rules.cut(seen) for seen in ordinary)
     errors = sum(seen.status != OK for seen in ordinary) - cut
     return Verdict(
@@ -310,6 +329,8 @@ def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdic
         ordinary_cut=cut,
         ordinary_p99_s=_p99([seen.answered_s - seen.sent_s for seen in ordinary]),
         unanswered=sum(seen.status is None and seen.what != "time-up" for seen in run.seen),
+        waits_told=len(waits),
+        waits_held=sum(waits),
     )
 
 
@@ -503,6 +524,24 @@ def _calls(rows: Sequence[Seen]) -> Iterator[_Call]:
             from_s = seen.sent_s if told_wait_s is None else told_wait_s - VIEW_S
             yield _Call(seen.number, from_s, seen.answered_s)
             called = True
+
+
+def _waits(rows: Sequence[Seen]) -> Iterator[bool]:
+    """Yield of each wait that a visitor was shown whether it came true, if they stood in line until they were called.
+
+    The call came after the last answer that said *wait*, and before the one that told of it.
+    """
+    told: list[Seen] = []
+    for seen in rows:
+        if seen.state == "waiting" and seen.low_s is not None and seen.high_s is not None:
+            told.append(seen)
+        elif seen.state in CALLED:
+            for one in told:
+                least_s, most_s = told[-1].sent_s - VIEW_S - one.answered_s, seen.answered_s - one.sent_s
+                yield least_s <= (one.high_s or 0) + GRACE_S and most_s >= (one.low_s or 0) - GRACE_S
+            told = []
+        elif seen.state is not None:  # missed, held or left: then it is not the estimate's doing
+            told = []
 
 
 def _stands(rows: Sequence[Seen], rules: Rules) -> list[_Stand]:

@@ -386,6 +386,7 @@ def _summary(verdict: Verdict, seconds: float) -> str:
         "places_lost": len(verdict.places_lost),
         "left_standing": verdict.left_standing,
         "cheats": {"tried": verdict.cheats_tried, "reached_the_shop": verdict.cheats_reached},
+        "waits": {"told": verdict.waits_told, "held": verdict.waits_held},
         "unanswered": verdict.unanswered,
         "workers": {"killed": len(verdict.rules.killed_s)},
         "seconds": round(seconds, 1),

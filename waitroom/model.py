@@ -261,6 +261,7 @@ class Room:
     ``cookie_domain`` that each host keeps its own cookie, for ``cookie_secure`` that it follows the request.
     ``allowed_origins`` are those whose pages may call by script, as browsers name them. ``languages`` are those of its
     pages, the first for who asks for none of them; ``templates`` is the folder whose files stand in for ours.
+    ``one_ticket_per`` is ``cookie``, or ``header:`` and a name in lower case.
     """
 
     name: str
@@ -291,6 +292,13 @@ class Room:
     templates: Path | None = None
     events: tuple[RoomEvent, ...] = ()
     priority: Priority | None = None
+    one_ticket_per: str = "cookie"
+
+    @property
+    def member_header(self) -> bytes | None:
+        """The header, in lower case, of the account that a place belongs to; None: it belongs to the browser."""
+        kind, _, name = self.one_ticket_per.partition(":")
+        return name.encode() if kind == "header" else None
 
     def during(self, opening: Opening | None) -> Room:
         """Return the room as it is in an event that has begun and not ended, else as it is."""

@@ -23,7 +23,7 @@ from waitroom.core import draw, gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.scoring import Estimates
-from waitroom.core.waiting import HALF_AN_HOUR_S, interval_s, silence_s, wait_range
+from waitroom.core.waiting import HALF_AN_HOUR_S, Thinning, interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
 from waitroom.model import Pass, Phase, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted, Stock
@@ -190,6 +190,7 @@ class RoomService:
         self._leaves: Batch[tuple[int, int], None] = Batch(self._leave_all)
         self._pacer = Pacer(view.at_ms)
         self._pace = Pace()
+        self._thinning = Thinning()
         self.estimates = Estimates()
         self.shared_status = b""
         self.shared_etag = b""
@@ -269,25 +270,30 @@ class RoomService:
             self._used[decision.entry_pass.number] = decision.entry_pass
         return decision
 
-    async def join(self, idempotency_key: str | None = None) -> tuple[Joined, Told]:
-        """Take a place, or go straight in. The number is zero where nobody is taken into line."""
+    async def join(self, idempotency_key: str | None = None, member: bytes | None = None) -> tuple[Joined, Told]:
+        """Take a place, or go straight in. The number is zero where nobody is taken into line.
+
+        ``member`` is the account that the place belongs to: one that has a place, or a pass, gets no other.
+        """
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
         visitor = self._chance(VISITOR_BYTES).hex()
-        joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key))
+        joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key, members=self._pseudonyms(member)))
         self._know(joined.generation, joined.number)
         if joined.end_ms:
             return joined, Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
         if not joined.number:
             return joined, Told(self.refused())
         if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
-            return joined, self.told(Carried(ticket=self.ticket(joined)))
+            told = self.told(Carried(ticket=self.ticket(joined)))
+            if told.state is not VisitorState.NONE:  # else this view is older than the place
+                return joined, told
         state = _STOPPED.get(self.view.state, VisitorState.WAITING)
         if joined.ahead is None or self.unordered:
             told = Told(state, joined.number, None, self._random_range(), told_s)
         else:
             # This view may not know yet who left; what is shown first must not be less than what it will answer.
             ahead = max(joined.ahead, self.view.ahead(joined.number))
-            told = Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
+            told = Told(state, joined.number, ahead, self._range(self._wait_s(ahead)), told_s)
         self._judge_later(told)
         return joined, told
 
@@ -300,12 +306,12 @@ class RoomService:
         good = invite.room == self.room.name and invite.until_ms > self.now_ms() and self.room.priority is not None
         return invite if good else None
 
-    async def redeem(self, invite: Invite, ticket: Ticket | None) -> Joined:
-        """Join the line of the invited, with the place that ``ticket`` is of, or a new one."""
+    async def redeem(self, invite: Invite, ticket: Ticket | None, member: bytes | None = None) -> Joined:
+        """Join the line of the invited, with the place that ``ticket`` is of, or ``member`` has, or a new one."""
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
         visitor = self._chance(VISITOR_BYTES).hex()
         number = 0 if ticket is None else ticket.number
-        wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number)
+        wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number, self._pseudonyms(member))
         joined = await self._joins.add(wish)
         self._know(joined.generation, joined.number)
         return joined
@@ -442,7 +448,7 @@ class RoomService:
             told = Told(state, number, None, self._random_range(), told_s)
         else:
             place = None if self.view.order is None else self.view.order.rank(number)
-            told = Told(state, number, ahead, wait_range(self._invited_wait_s(number, ahead)), told_s, place=place)
+            told = Told(state, number, ahead, self._range(self._invited_wait_s(number, ahead)), told_s, place=place)
         self._judge_later(told)
         return told
 
@@ -552,10 +558,16 @@ class RoomService:
             self.estimates.clear()
         self.estimates.call((*view.turns, *view.inside), view.at_ms, view.stood_ms)
         self._watch_left(view, same=view.generation == before.generation)
-        self._note_pace(elapsed_s, max(0, view.calls - before.calls))
+        called = max(0, view.calls - before.calls)
+        self._note_pace(elapsed_s, called)
+        if view.generation == before.generation:
+            self._note_thinning(before, elapsed_s, called)
         self._share()
 
     # -- how ----------------------------------------------------------------------------------------------------
+
+    def _pseudonyms(self, member: bytes | None) -> tuple[str, ...]:
+        return () if member is None else self._keyring.pseudonyms(self.room.name, member)
 
     def _keep(self, tickets: dict[int, Ticket], now_ms: int) -> Ticket | None:
         """Return the ticket that counts: the smallest number whose place still exists. The others are given up."""
@@ -621,6 +633,12 @@ class RoomService:
             promised_per_s=self.room.total_active_users / self.room.session_duration_s,
         )
 
+    def _note_thinning(self, before: Snapshot, elapsed_s: float, called: int) -> None:
+        """Note how many stood before the last in line, and are neither called nor before that one any more."""
+        stood = before.ahead_of(before.issued)
+        left = self.view.ahead_of(before.issued) if before.issued > self.view.serving else 0
+        self._thinning.step(elapsed_s, stood, max(0, stood - left - called))
+
     def _wait_s(self, ahead: int) -> float | None:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""
         return None if self.view.state in _STOPPED else self._pace_wait_s(ahead)
@@ -634,6 +652,10 @@ class RoomService:
     def unordered(self) -> bool:
         """Whether nobody can tell who is ahead of whom: the order is still to be drawn, or there is none."""
         return self.view.undrawn or self.at_random
+
+    def _range(self, wait_s: float | None) -> tuple[int, int] | None:
+        """Return the range that is told where ``wait_s`` is expected if nobody ahead gives up."""
+        return wait_range(wait_s, thinning=self._thinning, gap_s=self._pace.gap_s)
 
     def _random_range(self) -> tuple[int, int] | None:
         """Return the range that is told to everybody alike where nobody is ahead of anybody."""

@@ -185,3 +185,16 @@ def test_nobody_is_told_a_faster_pace_than_the_cap():
 def test_where_nothing_comes_free_no_wait_can_be_told():
     """A pace of nothing is no number of seconds."""
     assert expected_wait_s(0, 0, 60, 0.0) is None
+
+
+def test_the_longest_time_without_a_call_is_told():
+    """In the minute that is remembered, and only while every slot was taken."""
+    pace = Pace()
+    assert pace.gap_s == 0
+    for called in (1, 0, 0, 0, 1, 0, 0):
+        pace.step(1.0, called, full=True, promised_per_s=1.0)
+    pace.step(50.0, 0, full=False, promised_per_s=1.0)
+    assert pace.gap_s == 3
+    for _ in range(60):
+        pace.step(1.0, 1, full=True, promised_per_s=1.0)
+    assert pace.gap_s == 0

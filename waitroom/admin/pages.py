@@ -20,7 +20,7 @@ from starlette.responses import Response
 from waitroom import resources
 from waitroom.admin.answers import HEADERS
 from waitroom.admin.facts import view
-from waitroom.admin.verbs import DESK, STILL
+from waitroom.admin.verbs import STILL, VERBS
 from waitroom.admin.words import Level, consequences, shown, trouble
 from waitroom.errors import StartError
 
@@ -181,7 +181,7 @@ def _in_trouble(rooms: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _button(name: str, label: str) -> dict[str, Any]:
-    verb = DESK[name]
+    verb = VERBS[name]
     return {
         "name": name,
         "label": label,

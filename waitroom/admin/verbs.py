@@ -97,13 +97,10 @@ VERBS: Mapping[str, Verb] = {
         description="Show TEXT, one line, on every waiting page within seconds. An empty text takes it away.",
         setting="message",
     ),
-}
-
-DESK: Mapping[str, Verb] = {
-    **VERBS,
     "stock": Verb(
         help="say what is left",
-        description="Say how much is left, in the shop's place. 0 is sold out for now, and every place is kept.",
+        description="Say how much is left, in the shop's place. 0 is sold out for now: nobody is called, and every "
+        "place is kept. `auto` takes it back: it is not known then. What the shop says next counts again.",
         setting="stock",
     ),
     "sold-out": Verb(
@@ -119,4 +116,3 @@ DESK: Mapping[str, Verb] = {
         asks=True,
     ),
 }
-"""What the dashboard offers: the command line's verbs, and what that says in other ways."""

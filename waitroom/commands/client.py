@@ -60,6 +60,14 @@ class AdminClient:
         log: list[dict[str, Any]] = self._ask("GET", f"{_path(name)}/log")["log"]
         return log
 
+    def history(self, name: str) -> dict[str, Any]:
+        """Return a room's last hour, in steps of five seconds."""
+        return self._ask("GET", f"{_path(name)}/history")
+
+    def be_patient_for(self, seconds: float) -> None:
+        """Wait for an answer for so long from now on."""
+        self._http.timeout = httpx.Timeout(seconds)
+
     def drawn(self, name: str) -> dict[str, Any]:
         """Return the draw of a room's event, as ``commands/drawing.py`` publishes it."""
         return self._ask("GET", f"{_path(name)}/draw")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from waitroom.commands.client import AdminClient
 
 WATCH_S = 0.5
-HOME, TO_LINE_END, TO_SCREEN_END = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 EPILOG = """\
@@ -49,7 +50,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "also the last things that were said to it, and by whom.",
     )
     status.add_argument("room", nargs="?", metavar="ROOM", help="this room only")
-    status.add_argument("--watch", action="store_true", help="go on twice a second, until Ctrl-C")
+    status.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on twice a second: charts on a terminal, until q or Ctrl-C; elsewhere lines",
+    )
     status.set_defaults(run=with_client(_status))
 
     room = commands.add_parser(
@@ -67,7 +72,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         if verb.setting == "message":
             parser.add_argument("value", metavar="TEXT", help="what to say, one line")
         elif verb.setting:
-            parser.add_argument("value", type=_people, metavar="N", help="how many, or auto: as configured")
+            parser.add_argument("value", type=_people, metavar="N", help="how many, or auto: as it was before")
         if verb.asks:
             parser.add_argument("--yes", action="store_true", help="do not ask")
         if name == "reset":
@@ -115,30 +120,30 @@ def with_client(command: Callable[[argparse.Namespace, AdminClient], None]) -> C
 
 
 def _status(options: argparse.Namespace, client: AdminClient) -> None:
-    draw = _json_lines if "json" in options else _lines
+    as_json = "json" in options
+    draw = _json_lines if as_json else _lines
     if not options.watch:
         print("\n".join(draw(options.room, client)))
         return
-    try:
-        _watch(lambda headed: draw(options.room, client, headed=headed))
-    except KeyboardInterrupt:
-        return
+    with suppress(KeyboardInterrupt):
+        if not as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            from waitroom.commands import watching  # noqa: PLC0415 - needs a terminal's modules
+
+            watching.watch(client, options.room)
+        else:
+            _follow(lambda headed: draw(options.room, client, headed=headed), as_json=as_json)
 
 
-def _watch(draw: Callable[[bool], list[str]]) -> None:
-    """Print what ``draw`` gives, again and again: in place on a terminal, line below line elsewhere."""
-    terminal = sys.stdout.isatty()
+def _follow(draw: Callable[[bool], list[str]], *, as_json: bool) -> None:
+    """Print what ``draw`` gives, line below line, again and again; also that nothing answers, which may pass."""
     lines = draw(True)  # noqa: FBT003 - its own only argument
     while True:
-        if terminal:
-            print(HOME + "".join(f"{line}{TO_LINE_END}\n" for line in lines) + TO_SCREEN_END, end="", flush=True)
-        else:
-            print("\n".join(lines), flush=True)
+        print("\n".join(lines), flush=True)
         time.sleep(WATCH_S)
         try:
-            lines = draw(terminal)
+            lines = draw(False)  # noqa: FBT003 - the same
         except CommandError as error:
-            lines = [str(error)]  # a house that is being restarted comes back
+            lines = [json.dumps({"error": str(error)}, ensure_ascii=False) if as_json else str(error)]
 
 
 def _lines(name: str | None, client: AdminClient, *, headed: bool = True) -> list[str]:
@@ -169,7 +174,7 @@ def _room(options: argparse.Namespace, client: AdminClient) -> None:
 
 def _warning(room: Mapping[str, Any], options: argparse.Namespace) -> str:
     in_line, inside = (f"{count:,}" for count in showing.touched(room))
-    if options.verb == "passthrough":
+    if options.verb in ("passthrough", "suspend"):
         return f"{room['room']}: {in_line} in line, and everyone who comes, go in at once, past both caps"
     if options.keep_inside:
         return f"{room['room']}: {in_line} in line lose their place; {inside} inside stay until their pass runs out"

@@ -42,17 +42,18 @@ def touched(room: Mapping[str, Any]) -> tuple[int, int]:
 def _row(room: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         room["room"],
-        _state(room),
+        state(room),
         f"{room['waiting']:,}",
         _of(room["inside"], room["total_active_users"]),
         f"{room['called']:,}",
         _of(room["admitted_last_minute"], room["new_users_per_minute"]),
         room["gate_reason"],
-        _said(room["said"]),
+        said(room),
     )
 
 
-def _state(room: Mapping[str, Any]) -> str:
+def state(room: Mapping[str, Any]) -> str:
+    """Return what a room does, and in how long it opens."""
     if room["opens_s"] is None:
         return str(room["state"])
     minutes, seconds = divmod(int(room["opens_s"]), 60)
@@ -63,8 +64,9 @@ def _of(count: int, cap: int | None) -> str:
     return f"{count:,}" if cap is None else f"{count:,}/{cap:,}"
 
 
-def _said(said: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in said.items()) or "-"
+def said(room: Mapping[str, Any]) -> str:
+    """Return what was said over a room's configuration; a dash where nothing was."""
+    return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in room["said"].items()) or "-"
 
 
 def _when(at_ms: int) -> str:

@@ -50,6 +50,7 @@ def judge(text: Text, folder: Path) -> FileShape | None:
     _between_rooms(text.values.get("rooms"), text)
     _between_sites(text.values.get("sites"), text)
     _around_an_unlisted_proxy(text.values, text)
+    _accounts_without_a_proxy(text.values, text)
     _cookies_out_of_reach(text.values.get("rooms"), text)
     try:
         return FileShape.model_validate(text.values, context=Around(_ours(text.values), folder))
@@ -144,6 +145,18 @@ def _around_an_unlisted_proxy(given: Mapping[str, Any], text: Text) -> None:
                         "behind a proxy everybody comes from there; name the proxy in `trusted_proxies`, or write "
                         "`header` instead",
                     )
+
+
+def _accounts_without_a_proxy(given: Mapping[str, Any], text: Text) -> None:
+    """Find rooms whose places belong to accounts while nobody is trusted to name them: nobody would get a place."""
+    rooms = given.get("rooms")
+    for index, room in enumerate(rooms if isinstance(rooms, list) else []):
+        said = room.get("one_ticket_per") if isinstance(room, dict) else None
+        if isinstance(said, str) and said.startswith("header:") and given.get("trusted_proxies", []) == []:
+            text.wrong(
+                ("rooms", index, "one_ticket_per"),
+                f"{shown(said)} is believed from a trusted proxy only, and none is; name it in `trusted_proxies`",
+            )
 
 
 def _cookies_out_of_reach(rooms: Any, text: Text) -> None:

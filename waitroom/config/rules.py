@@ -148,6 +148,18 @@ def secret_header(value: object) -> SecretHeader:
     return SecretHeader(name.lower(), secret)
 
 
+def one_ticket_per(value: str) -> str:
+    """Return what a place belongs to: ``cookie``, or ``header:`` and a name, which is told in lower case."""
+    kind, colon, name = value.partition(":")
+    if value == "cookie":
+        return value
+    if kind != "header" or not colon or _HEADER_NAME.fullmatch(name) is None:
+        raise ValueError(f"{shown(value)} is not among the choices; write cookie, or header:NAME as header:X-Member-Id")
+    if is_owned(name.lower().encode()):
+        raise ValueError(f"{shown(name)} has a meaning of its own; choose another name, such as X-Member-Id")
+    return value.lower()
+
+
 def language(value: str) -> str:
     """Return a language's tag (RFC 5646) in the usual case: ``ko``, ``pt-BR``, ``zh-Hant``."""
     if _LANGUAGE.fullmatch(value) is None:

@@ -67,7 +67,6 @@ NOT_BUILT: Mapping[Place, object] = {
     ("rooms", "*", "admission_floor_per_minute"): 0,
     ("rooms", "*", "shared_polls"): False,
     ("rooms", "*", "outage_reserve"): "60s",
-    ("rooms", "*", "one_ticket_per"): "cookie",
 }
 """Keys of the contract without a feature behind them yet: where each stands, and the default that is let through."""
 
@@ -476,6 +475,9 @@ class RoomShape(Shape):
     )
 
     priority: PriorityShape | None = _key(None, "A line of their own for the invited; null: no invites.")
+    one_ticket_per: Annotated[str, AfterValidator(rules.one_ticket_per)] = _key(
+        "cookie", "cookie: a place for each browser; header:NAME: for each account that a trusted proxy names in it."
+    )
 
 
 class SiteShape(Shape):

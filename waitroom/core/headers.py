@@ -180,6 +180,7 @@ def toward_origin(
     ours: Sequence[tuple[bytes, bytes]] = (),
     cookie_names: Container[bytes] = (),
     withheld: frozenset[bytes] = frozenset(),
+    identities: frozenset[bytes] = frozenset(),
     tunnel: bool = False,
     expect: bool = False,
 ) -> Headers:
@@ -187,7 +188,8 @@ def toward_origin(
 
     ``peer`` is the address at the other end of the socket, ``trusted`` whether it is a proxy of the operator's;
     ``scheme`` is how the client came, ``host`` the Host as sent. ``ours`` is added last; ``withheld`` names, in
-    lower case, headers that are a secret between a client and us. ``tunnel`` keeps ``Upgrade`` and says ``Connection:
+    lower case, headers that are a secret between a client and us; ``identities`` those by which only a proxy of the
+    operator's says who somebody is. ``tunnel`` keeps ``Upgrade`` and says ``Connection:
     Upgrade``; ``expect`` keeps ``Expect``.
     """
     kept: Headers = []
@@ -212,7 +214,7 @@ def toward_origin(
             rest = _without(value, cookie_names)
             if rest is not None:
                 kept.append((name, rest))
-        elif _is_claim(plain):
+        elif _is_claim(plain) or plain in identities:
             if plain == b"forwarded":
                 forwarded.append(value)
             if not trusted or name.lower() != plain:

@@ -124,6 +124,9 @@ class Pace:
     Until half a minute has been seen, what the caps promise stands in with the weight of ``PROMISE_S`` seconds: the
     first people to wait are told something sensible, and what is seen soon outweighs what was promised. While slots are
     free the cap on new users alone sets the pace, and nothing is learned.
+
+    ``gap_s`` is the longest time of that minute in which nobody was called: where many came in together they also leave
+    together, and whoever is next then waits for all of a session, or for nothing.
     """
 
     WINDOW_S = 60.0
@@ -134,6 +137,7 @@ class Pace:
         self._seconds = 0.0
         self._calls = 0
         self._promised_per_s = 0.0
+        self.gap_s = 0.0
 
     def step(self, elapsed_s: float, called: int, *, full: bool, promised_per_s: float) -> None:
         """Note one tick. ``full``: every slot was taken and somebody waited; other time says nothing of the pace."""
@@ -147,6 +151,10 @@ class Pace:
             seconds, calls = self._steps.popleft()
             self._seconds -= seconds
             self._calls -= calls
+        quiet_s = self.gap_s = 0.0
+        for seconds, calls in self._steps:
+            quiet_s = 0.0 if calls else quiet_s + seconds
+            self.gap_s = max(self.gap_s, quiet_s)
 
     @property
     def per_s(self) -> float:

@@ -28,6 +28,7 @@ from waitroom.core.queueing import (
     INSIDE,
     INVITE_KEY,
     MASK,
+    MEMBER_KEY,
     NEW,
     NONE,
     RETURNER,
@@ -51,6 +52,9 @@ ENTRY = struct.Struct("<QBBI")
 
 MISSES_KEPT_MAX = 255
 
+UNTIL_FORGOTTEN_MS = 2**53
+"""What is remembered until a line says that it is not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -64,7 +68,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """What an ``Idempotency-Key`` was answered, and until when that is remembered."""
+    """What an ``Idempotency-Key``, an invite or an account was answered, and until when that is remembered."""
 
     key: str
     until_ms: int
@@ -93,6 +97,9 @@ class Changes:
     slots: list[Slot] = field(default_factory=list)
     freed: list[int] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    """Keys of ``repeats`` that are kept, and are to be no more."""
+
     listed: tuple[int, bytes] | None = None
     """What a draw's list has more than is kept of it: from which position, and the hashes of the tickets."""
 
@@ -177,6 +184,11 @@ def changes(line: Line, slots_kept: AbstractSet[int], chunks: Iterable[int] = ()
     found.repeats = [_repeat(key, *line._repeats[key]) for key in line.touched_keys if key in line._repeats]
     invites = (key.removeprefix(INVITE_KEY) for key in line.touched_keys if key.startswith(INVITE_KEY))
     found.repeats += [_repeat(INVITE_KEY + one, *line.invites[one]) for one in invites if one in line.invites]
+    members = [key.removeprefix(MEMBER_KEY) for key in line.touched_keys if key.startswith(MEMBER_KEY)]
+    found.repeats += [
+        _repeat(MEMBER_KEY + one, UNTIL_FORGOTTEN_MS, line.members[one]) for one in members if one in line.members
+    ]
+    found.forgotten = [MEMBER_KEY + one for one in members if one not in line.members]
     if line.draw is not None and line.draw.kept < line.draw.count:
         kept = max(line.draw.kept, line.draw.lost)
         found.listed = (kept, bytes(line.draw.tickets[(kept - line.draw.lost) * lots.TICKET_BYTES :]))
@@ -197,6 +209,7 @@ def everything(line: Line) -> None:
     line.touched = {*line._turns, *line._inside}
     line.touched_chunks.update(line._chunks)
     line.touched_keys.update(line._repeats, (INVITE_KEY + invite for invite in line.invites))
+    line.touched_keys.update(MEMBER_KEY + one for one in line.members)
     if line.draw is not None:
         line.draw.kept = 0
 
@@ -255,6 +268,8 @@ def restore(room: Room, kept: Kept) -> Line:
         joined = Joined(one.number, one.visitor, one.joined_ms, one.ahead, generation=line.generation)
         if one.key.startswith(INVITE_KEY):
             line.invites[one.key.removeprefix(INVITE_KEY)] = (one.until_ms, joined)
+        elif one.key.startswith(MEMBER_KEY):
+            line.members[one.key.removeprefix(MEMBER_KEY)] = joined
         else:
             line._repeats[one.key] = (one.until_ms, joined)
     line.invited_credit, line.invites_used = head.get("invited_credit", 0), head.get("invites_used", 0)

@@ -74,6 +74,12 @@ WHOLE = 1_000_000
 INVITE_KEY = "\n"
 """Before the id of an invite, where it is kept among the keys of repeats: no header can hold it."""
 
+MEMBER_KEY = "\r"
+"""The same before the pseudonym of an account."""
+
+MEMBERS_A_SWEEP = 500
+"""How many accounts a sweep looks at, in turn, to forget those whose place is no more."""
+
 INVITES_LOOK_MS = 1_000
 """How often used invites that are over are looked for: a crowd of invited comes at once, and each look is at all."""
 
@@ -110,6 +116,7 @@ class JoinRequest:
     """A wish to join: the new visitor's id, when their page is told to ask first, and an optional repeat key.
 
     ``invite`` is the id of an invite, good until ``invite_until_ms``; with it comes the ``number`` of who has a place.
+    ``members`` are pseudonyms of the account that the place is to belong to, all of the same one; none: of nobody's.
     """
 
     visitor: str
@@ -118,6 +125,7 @@ class JoinRequest:
     invite: str | None = None
     invite_until_ms: int = 0
     number: int = 0
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +383,8 @@ class Line:
         self._repeats: dict[str, tuple[int, Joined]] = {}
         self.invites: dict[str, tuple[int, Joined]] = {}
         self.invites_used = 0
+        self.members: dict[str, Joined] = {}
+        self._members_to_look_at: list[str] = []
         self._invites_looked_at_ms = 0
         self.invited_credit = 0
         self._invited: dict[int, None] = {}
@@ -532,6 +542,7 @@ class Line:
             self._next_returner(now_ms)
             self._mark_silent(now_ms)
             self._forget(now_ms)
+            self._forget_members(now_ms)
 
     def lead(self, worker: str, now_ms: int, *, resign: bool = False) -> int:
         """Return the term in which ``worker`` leads, 0 when another does; it leads until ``LEASE_MS`` from now."""
@@ -788,7 +799,9 @@ class Line:
         return self.room.max_waiting is not None and self.present >= self.room.max_waiting
 
     def _repeat(self, request: JoinRequest, now_ms: int) -> Joined | None:
-        """Return what the same request was answered before, if its key was seen within ten minutes."""
+        """Return what the same account was answered before, or the same request within ten minutes, by its key."""
+        if (joined := self._of_member(request, now_ms)) is not None:
+            return self._again(joined)
         while self._repeats:
             oldest = next(iter(self._repeats))
             if self._repeats[oldest][0] > now_ms and len(self._repeats) <= IDEMPOTENCY_KEYS_MAX:
@@ -797,15 +810,45 @@ class Line:
         if request.idempotency_key is None or request.idempotency_key not in self._repeats:
             return None
         joined = self._repeats[request.idempotency_key][1]
-        place = self._place(joined.number)
-        if self._standing(place, now_ms) == GONE:
+        if self._standing(self._place(joined.number), now_ms) == GONE:
             del self._repeats[request.idempotency_key]
             return None
-        slot = self._inside.get(place)
+        return self._again(joined)
+
+    def _again(self, joined: Joined) -> Joined:
+        """Return the answer to a join as it is now."""
+        slot = self._inside.get(self._place(joined.number))
         if slot is None:
             return replace(joined, end_ms=0)
         # Whoever was admitted meanwhile gets the very pass again, which states the time of the admission.
         return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
+
+    def _of_member(self, request: JoinRequest, now_ms: int) -> Joined | None:
+        """Return how the account of a request got the place that it has; None when it has none."""
+        for one in request.members:
+            joined = self.members.get(one)
+            if joined is not None and self._standing(self._place(joined.number), now_ms) != GONE:
+                self._belongs(joined, request.members)
+                return joined
+        return None
+
+    def _belongs(self, joined: Joined, members: Iterable[str]) -> None:
+        """Let a place belong to an account, under every pseudonym: not all workers have the same keys at once."""
+        for one in members:
+            if self.members.get(one) != joined:
+                self.members[one] = joined
+                if self.touched is not None:
+                    self.touched_keys.add(MEMBER_KEY + one)
+
+    def _forget_members(self, now_ms: int) -> None:
+        """Forget the accounts whose place is no more; some of them a sweep, in turn."""
+        self._members_to_look_at = self._members_to_look_at or list(self.members)
+        for one in self._members_to_look_at[-MEMBERS_A_SWEEP:]:
+            if self._standing(self._place(self.members[one].number), now_ms) == GONE:
+                del self.members[one]
+                if self.touched is not None:
+                    self.touched_keys.add(MEMBER_KEY + one)
+        del self._members_to_look_at[-MEMBERS_A_SWEEP:]
 
     def _redeem(self, request: JoinRequest, invite: str, now_ms: int) -> Joined:
         """Let the bearer of an invite join the line of the invited: with the place they have, or a new one."""
@@ -820,12 +863,15 @@ class Line:
             # Who was never heard never got the answer: it was lost, and whoever asks again is taken for the same.
             unheard = self._standing(self._place(joined.number), now_ms) == NEW
             return joined if unheard or joined.number == request.number else spent
-        place = self._place(request.number)
-        standing = self._standing(place, now_ms) if request.number else GONE
+        theirs = None if request.number else self._of_member(request, now_ms)
+        number, visitor = (request.number, request.visitor) if theirs is None else (theirs.number, theirs.visitor)
+        place = self._place(number)
+        standing = self._standing(place, now_ms) if number else GONE
         if standing in (CALLED, INSIDE):
-            return Joined(request.number, request.visitor, now_ms, generation=self.generation)
+            joined = Joined(number, visitor, now_ms, generation=self.generation)
+            return joined if theirs is None else self._again(theirs)
         if standing in IN_LINE:
-            joined = Joined(request.number, request.visitor, now_ms, generation=self.generation)
+            joined = Joined(number, visitor, now_ms, generation=self.generation)
         else:
             joined = self._join(request, now_ms)
             place = joined.number
@@ -861,6 +907,7 @@ class Line:
             self._set(number, NEW)
             self._set_due(number, now_ms + int(told_ms))
             joined = Joined(number, request.visitor, now_ms, ahead, generation=self.generation)
+        self._belongs(joined, request.members)
         if request.idempotency_key is not None:
             self._repeats[request.idempotency_key] = (now_ms + IDEMPOTENCY_MS, joined)
             if self.touched is not None:

@@ -29,6 +29,9 @@ from waitroom.model import Invite, Pass, Ticket
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+PSEUDONYM_BYTES = 16
+"""Of an account: half of a SHA-256, so that no two of a crowd have the same."""
+
 TOKEN_BYTES_MAX = 400
 """Longer text is not looked at: ours never come near, and a cookie header has room for many."""
 
@@ -39,6 +42,9 @@ _VERSION = "1"
 _TICKET = "t"
 _PASS = "p"  # noqa: S105 - the letter of a kind, not a word to enter by
 _INVITE = "i"
+_MEMBER = "m"
+"""Of no token: the salt under which accounts get their pseudonyms."""
+
 _TICKET_FIELDS = 8
 _PASS_FIELDS = 10
 _INVITE_FIELDS = 6
@@ -83,7 +89,7 @@ class Keyring:
             raise ValueError("a keyring needs at least one key")
         self._signers: dict[tuple[str, str], _Signer] = {}
         for secret in secrets:
-            for kind in _FIELDS:
+            for kind in (*_FIELDS, _MEMBER):
                 self._signers[kind, key_id(secret)] = _Signer(secret, salt=f"waitroom.{kind}.{_VERSION}")
         self._newest = key_id(secrets[-1])
 
@@ -103,6 +109,16 @@ class Keyring:
             entry_pass.end_ms,
             entry_pass.stood_ms,
         )
+
+    def pseudonyms(self, room: str, member: bytes) -> tuple[str, ...]:
+        """Return what stands for an account in the record of a room: one for each key, of the newest first.
+
+        Who has the record and no key can neither turn one back nor try names, nor follow an account to another room.
+        """
+        stated = room.encode() + b"\0" + member
+        signers = [signer for (kind, _), signer in self._signers.items() if kind == _MEMBER]
+        keys = [signer.derive_key() for signer in reversed(signers)]
+        return tuple(hmac.digest(key, stated, "sha256")[:PSEUDONYM_BYTES].hex() for key in keys)
 
     def sign_invite(self, invite: Invite) -> str:
         """Return ``invite`` as text."""

@@ -291,6 +291,8 @@ class Visitor:
         if number is None and told.get("state") == "admitted":
             number = self._number
         refresh_s = told.get("refresh_s")
+        wait_s = told.get("wait_s")
+        low_s, high_s = wait_s if isinstance(wait_s, list) and len(wait_s) == len(("low", "high")) else (None, None)
         seen = Seen(
             self.name,
             what,
@@ -304,6 +306,8 @@ class Visitor:
             _number(told.get("claim_by")),
             _number(told.get("pass_until")),
             told.get("order"),
+            low_s=_number(low_s),
+            high_s=_number(high_s),
         )
         self._log.saw(seen)
         self._number = number or self._number

@@ -392,6 +392,7 @@ class RecordFile:
         db.executemany("DELETE FROM slots WHERE room = ? AND number = ?", [(room, number) for number in found.freed])
         slots = [(room, one.number, one.admitted_ms, one.end_ms, one.stood_ms) for one in found.slots]
         db.executemany("INSERT OR REPLACE INTO slots VALUES (?, ?, ?, ?, ?)", slots)
+        db.executemany("DELETE FROM repeats WHERE room = ? AND key = ?", [(room, key) for key in found.forgotten])
         repeats = [(room, *asdict(one).values()) for one in found.repeats]
         db.executemany("INSERT OR REPLACE INTO repeats VALUES (?, ?, ?, ?, ?, ?, ?)", repeats)
         if found.listed is not None:

@@ -225,6 +225,11 @@ class Answers:
             self._pages.notice(NoticeView(Notice.SPENT, page_url), self._language),
         )
 
+    def nobody(self, page_url: str) -> Reply:
+        """Return the page for who is not signed in, where places belong to accounts."""
+        page = self._pages.notice(NoticeView(Notice.NOBODY, page_url), self._language)
+        return Reply(403, self._headers(VisitorState.NONE), page)
+
     def left(self, page_url: str, cookies: Headers) -> Reply:
         """Return the page for who gave up the place."""
         page = self._pages.notice(NoticeView(Notice.LEFT, page_url), self._language)

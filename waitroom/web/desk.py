@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, assert_never
 from urllib.parse import quote, urlencode
 
 from waitroom import stats
-from waitroom.core import commands, cors, forms
+from waitroom.core import commands, cors, forms, members
 from waitroom.core import headers as policy
 from waitroom.core.gate import Admit, Forward, Join, Refusal, Shown, TurnAway, Wait
 from waitroom.core.routing import OwnKind
@@ -118,6 +118,8 @@ class Desk:
         self._secret_headers = frozenset(
             rule.header.name.encode() for room in settings.rooms for rule in room.bypass if rule.header is not None
         )
+        named = (room.member_header for room in settings.rooms)
+        self._identities = frozenset(name for name in named if name is not None)
         self._speakers: set[str] = set()
 
     def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
@@ -213,6 +215,8 @@ class Desk:
                 return self._waiting(visit, told, self._resigned(visit), form=decision.form)
             case Admit():
                 return self._admit(visit, decision)
+            case TurnAway(Refusal.FULL) if visit.service.room.member_header is not None:
+                return self._join(visit, form=request.method not in _SAFE)  # it may have a place: the store knows
             case TurnAway():
                 return self._turn_away(visit, decision.reason)
             case _:
@@ -279,12 +283,30 @@ class Desk:
         return self._relay(request, room.name, ours, edit, due, place_kept=entry_pass is not None)
 
     def _join(self, visit: Visit, *, form: bool) -> Verdict | Awaitable[Verdict]:
-        """Give a place, or let straight in; unless this address took its share already."""
+        """Give a place, or let straight in; unless this address took its share already, or it is for accounts only."""
+        member = self._member(visit)
+        if isinstance(member, members.Unknown):
+            return self._nobody(visit, member)
         wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
         if wait_s:
             self._note("joins-per-client", visit.service.room.name, visit.client)
             return self._pages_for(visit).busy(self._page_url(visit.request, form=form), math.ceil(wait_s))
-        return self._joined(visit, form=form)
+        return self._joined(visit, member, form=form)
+
+    def _member(self, visit: Visit) -> bytes | members.Unknown | None:
+        """Return the account whose request this is; None where places belong to no account."""
+        name = visit.service.room.member_header
+        if name is None:
+            return None
+        return members.read(visit.request.headers, name, trusted=self._is_proxy(visit.request.peer))
+
+    def _nobody(self, visit: Visit, why: members.Unknown) -> Reply:
+        """Answer who is not signed in, where places belong to accounts: there is none for them."""
+        self._note(why, visit.service.room.name, visit.client)
+        if not visit.document:
+            words = "Places in this line belong to accounts; sign in first."
+            return self._readable(visit.request, visit.service.room.name, answers.refused(403, words, visit.service))
+        return self._pages_for(visit).nobody(self._page_url(visit.request, form=visit.request.method not in _SAFE))
 
     def _heed(self, service: RoomService, entry_pass: Pass, said: tuple[tuple[bytes, bytes], ...]) -> None:
         """Do what the origin says on an answer to somebody inside."""
@@ -303,10 +325,10 @@ class Desk:
         for word in found.unknown:
             logger.warning("the origin says %s", word, extra={"reason": "unknown-command", "room": room})
 
-    async def _joined(self, visit: Visit, *, form: bool) -> Verdict:
+    async def _joined(self, visit: Visit, member: bytes | None, *, form: bool) -> Verdict:
         service = visit.service
         try:
-            joined, told = await service.join()
+            joined, told = await service.join(member=member)
         except StoreAway as error:
             return self._away(visit, str(error))
         reach("join-answered")
@@ -470,12 +492,15 @@ class Desk:
         if visit.carried.newer:
             return self._away(visit, "its generation is not known yet")
         invite = visit.service.invite(code)
-        return self._spent(visit) if invite is None else self._redeemed(visit, invite)
+        member = self._member(visit)
+        if isinstance(member, members.Unknown):
+            return self._nobody(visit, member)
+        return self._spent(visit) if invite is None else self._redeemed(visit, invite, member)
 
-    async def _redeemed(self, visit: Visit, invite: Invite) -> Verdict:
+    async def _redeemed(self, visit: Visit, invite: Invite, member: bytes | None) -> Verdict:
         service, ticket = visit.service, visit.carried.ticket
         try:
-            joined = await service.redeem(invite, ticket)
+            joined = await service.redeem(invite, ticket, member)
         except StoreAway as error:
             return self._away(visit, str(error))
         if joined.spent:
@@ -520,25 +545,29 @@ class Desk:
         if carried.ticket is not None:
             text = service.ticket_text(carried.ticket)
             return answers.told_json(service, service.told(carried), {"ticket": text}, [])
+        member = self._member(visit)
+        if isinstance(member, members.Unknown):
+            return self._nobody(visit, member)
         key = visit.request.fields.get(b"idempotency-key")
         if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
             words = f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters."
             return answers.refused(400, words, service)
         view, room = service.view, service.room
         full = room.max_waiting is not None and view.present >= room.max_waiting and view.state is not RoomState.OPEN
-        if full and key is None:  # with a key it may be the repeat of a join that took the last place: the store knows
+        # With a key or an account it may be the repeat of a join that took the last place: the store knows.
+        if full and key is None and member is None:
             return answers.told_json(service, Told(VisitorState.FULL, refresh_s=room.refresh.far_s), {}, [])
         wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
         if wait_s:
             self._note("joins-per-client", room.name, visit.client)
             words = "Too many joins from this address; try again later."
             return answers.refused(429, words, service, math.ceil(wait_s))
-        return self._api_joined(visit, None if key is None else key.decode("latin-1"))
+        return self._api_joined(visit, None if key is None else key.decode("latin-1"), member)
 
-    async def _api_joined(self, visit: Visit, key: str | None) -> Reply:
+    async def _api_joined(self, visit: Visit, key: str | None, member: bytes | None) -> Reply:
         service = visit.service
         try:
-            joined, told = await service.join(key)
+            joined, told = await service.join(key, member)
         except StoreAway as error:
             return self._away(visit, str(error))
         reach("join-answered")
@@ -615,6 +644,7 @@ class Desk:
             ours=ours or (),
             cookie_names=self._our_cookies,
             withheld=self._secret_headers,
+            identities=self._identities,
             tunnel=request.upgrade is not None,
             expect=True,
         )

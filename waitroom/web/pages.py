@@ -90,6 +90,9 @@ class Notice(StrEnum):
     SPENT = "spent"
     """An invitation that is not good: used, over, or none of ours."""
 
+    NOBODY = "nobody"
+    """Places belong to accounts, and nobody is signed in."""
+
     AWAY = "away"
     """No place can be given at the moment, because it could not be kept; the page tries again."""
 
