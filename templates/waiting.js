@@ -71,8 +71,9 @@
     link.hidden = !($("count").hidden = words.enter[state]);
     more.hidden = !ends;
     write("enter", words.enter[state] || "");
-    document.title = state === "waiting" ? ahead + " " + caption : heading;
-    say(heading + note, heading, note, ahead + " " + caption, wait);
+    const behind = ahead + " " + caption, title = state === "waiting" ? behind : heading;
+    if (document.title !== title) document.title = title;
+    say(heading + note, heading, note, until || behind, !until && wait);
   };
 
   const plan = (run, ms) => {
