@@ -132,7 +132,8 @@
     }
     known = true;
     state = me.state;
-    if (state === "none") return enter();
+    // Of two tabs that joined at once the later one's place is kept: this page is of no other than that.
+    if (state === "none" || me.number !== +page.number) return enter();
     paint(me);
     const news = before !== state, called = state === "called";
     if (news && called && bell.checked) ring(document.title);

@@ -219,7 +219,7 @@ class Browser:
 class Shop:
     """A small server: ``me`` answers ``told`` (the last for ever), other paths the next of ``pages``, then the shop.
 
-    Each of ``told`` is an object, or a status with headers. ``log`` has every target in the order asked.
+    Each of ``told`` is an object, or a status with headers; an empty page is a 204. ``log`` has every target in the order asked.
     """
 
     def __init__(self):
@@ -275,6 +275,8 @@ class Shop:
                     body = json.dumps(told).encode()
             else:
                 body = self.pages.pop(0) if self.pages else SHOP
+                if not body:
+                    status = 204
             writer.write(
                 f"HTTP/1.1 {status} Told\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n"
                 f"{headers}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()

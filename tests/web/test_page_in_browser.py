@@ -184,6 +184,31 @@ async def test_another_number_is_another_count(browser, shop):
     assert await browser.text("ahead") == "4,000"
 
 
+async def test_a_page_of_a_place_that_is_not_kept_any_more_is_replaced(browser, shop):
+    """Two tabs that joined at once have one cookie between them: both show its place, and nobody's number is wrong."""
+    shop.tell(number=1205, ahead=313)
+    shop.pages.append(PAGES.waiting(replace(LINE, number=1205, ahead=313)))
+    await browser.open(f"{shop.url}/event/")
+    assert await browser.pass_time(13.1)
+    assert [await browser.text(name) for name in ("number", "ahead")] == ["1,205", "313"]
+    assert not await browser.pass_time(60)
+
+
+async def test_a_page_that_is_come_back_to_asks_at_once(browser, shop):
+    """A page that the browser kept whole, from before it went in, goes on as if it had never left."""
+    shop.pages.append(b"")
+    shop.tell("called")
+    await browser.open(f"{shop.url}/event/")
+    await browser.ask("passTime(14e3)")
+    await shop.reached(3)
+    shop.told.clear()
+    shop.tell(ahead=7)
+    for persisted in ("false", "true"):
+        await browser.ask(f"dispatchEvent(new PageTransitionEvent('pageshow', {{ persisted: {persisted} }})); 1")
+    await shop.reached(4)
+    assert shop.log == ["/event/", LINE.me_url, LINE.page_url, LINE.me_url]
+
+
 async def test_blocked_cookies_are_said_and_do_not_loop(browser, shop):
     """A visitor unknown twice right after joining reads that cookies are needed; nothing is asked any more."""
     shop.tell("none", number=None, ahead=None, wait_s=None)
