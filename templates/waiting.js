@@ -128,7 +128,7 @@
     if (me.state === "none" && !known) {
       // Unknown twice, right after joining: the cookie was not kept. To join again would go round in circles.
       strangers += 1;
-      return strangers > 1 ? refuse() : later(refresh);
+      return strangers > 1 ? refuse() : later(2);
     }
     known = true;
     state = me.state;

@@ -219,7 +219,8 @@ class Browser:
 class Shop:
     """A small server: ``me`` answers ``told`` (the last for ever), other paths the next of ``pages``, then the shop.
 
-    Each of ``told`` is an object, or a status with headers; an empty page is a 204. ``log`` has every target in the order asked.
+    Each of ``told`` is an object, or a status with headers; an empty page is a 204. ``log`` has every target in the
+    order asked.
     """
 
     def __init__(self):
