@@ -445,3 +445,10 @@ def test_a_problem_says_what_and_where_to_go():
         "retry_after_s": 12,
     }
     assert json.loads(problem(503, "Paused", "Later.")) == {"title": "Paused", "status": 503, "detail": "Later."}
+
+
+def test_what_the_script_looks_for_is_known():
+    """Each element that the waiting page's script names is among those that `waitroom check` asks a template for."""
+    script = (TEMPLATES / "waiting.js").read_text()
+    named = set(re.findall(r"""(?:\$|write)\("(\w+)\"""", script))
+    assert named == set(samples._WRITTEN)
