@@ -2,22 +2,23 @@
 // little more by chance, and enters at the turn. It says what it hears in the words the page brought along.
 (() => {
   const $ = (id) => document.getElementById(id);
-  const page = $("page").dataset, link = $("enter"), words = JSON.parse($("words").textContent);
-  const count = (n) => n.toLocaleString(document.documentElement.lang);
+  const page = $("page").dataset, link = $("enter"), bell = $("bell"), mine = $("mine"), more = $("more");
+  const words = JSON.parse($("words").textContent);
+  const lang = document.documentElement.lang, count = (n) => n.toLocaleString(lang);
   const fill = (text, values) => text.replace(/{(\w+)}/g, (_, name) => values[name]);
   const write = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
 
   // A browser that blocks storage throws at the first touch. Then no entry is remembered, and each page waits its 5 s.
   const recall = (key) => { try { return sessionStorage["waitroom:" + key]; } catch (_) {} };
   const keep = (key, value) => { try { sessionStorage["waitroom:" + key] = value; } catch (_) {} };
-  const place = page.room + ":" + page.number;
-  const loaded = Date.now();
+  const place = page.room + ":" + page.number, loaded = Date.now();
   keep("works", 1);
 
-  // `known`: the browser has shown this place before, so it keeps our cookie.
+  // `known`: the browser has shown this place before, so it keeps our cookie. `ends`: when a turn that its holder
+  // wants to take by hand is over.
   let state = page.state, refresh = +page.refresh, known = !!recall(place);
   let [least, most] = (recall(place) || "x/x").split("/").map(Number);
-  let timer, asking, gone, asked = loaded, failures = 0, strangers = 0, skew = 0, opens, said, spoken = loaded;
+  let timer, asking, gone, asked = loaded, failures = 0, strangers = 0, skew = 0, opens, ends, said, spoken, sound;
 
   const waitIn = (range) => {
     if (!range) return words.wait.unknown;
@@ -32,12 +33,13 @@
     return fill(words.time[s < 120 ? (n < 2 ? "second" : "seconds") : "minutes"], { n: count(n) });
   };
 
-  // Read out at a change of heading, or at most twice a minute.
-  const say = (heading, text) => {
+  // Read out when something else is said, or at most twice a minute; and half a minute before a turn is missed.
+  const say = (kind, ...parts) => {
     const now = Date.now();
-    if (said === heading && now - spoken < 30000) return;
-    if (said) write("said", heading + ". " + text);
-    said = heading;
+    if (ends - now < 30000) [kind, parts] = [ends, [$("lead").textContent, more.textContent]];
+    if (said === kind && now - spoken < 30000) return;
+    if (said) write("said", parts.filter(Boolean).join(". ").replace(/\.\. /g, ". "));
+    said = kind;
     spoken = now;
   };
 
@@ -50,47 +52,67 @@
       keep(place, least + "/" + most);
       $("progress").value = most ? 1 - least / most : 1;
     }
+    const called = state === "called", claimBy = called && me.claim_by + skew;
     opens = state === "prequeue" && me.opens_at + skew;
-    const heading = pick(words.heading), wait = opens ? left() : waitIn(me.wait_s);
-    const ahead = isNaN(least) ? words.ahead_unknown : count(least);
+    ends = called && mine.checked ? claimBy : NaN;
+    const heading = pick(words.heading), wait = opens ? left() : waitIn(me.wait_s), note = me.message || "";
+    const ahead = isNaN(least) ? "–" : count(least);
     const caption = words.ahead[isNaN(least) ? "unknown" : least === 1 ? "one" : "many"];
-    const until = state === "called" && me.claim_by && new Date(me.claim_by + skew).toLocaleTimeString();
+    const until = claimBy && fill(words.until, { until: new Date(claimBy).toLocaleTimeString(lang) });
     write("heading", heading);
-    write("lead", pick(words.lead) + (until ? " " + fill(words.until, { until }) : ""));
+    write("lead", [!ends && pick(words.lead), until].filter(Boolean).join(" "));
     write("ahead", ahead);
     write("caption", caption);
     write("wait", wait);
     if (me.place) write("number", fill(words.drawn, { number: count(me.number), place: count(me.place) }));
-    write("message", me.message || "");
-    $("message").hidden = !me.message;
-    link.hidden = !words.enter[state];
+    write("message", note);
+    $("message").hidden = !note;
+    // At the turn the number's place is the buttons', so that nothing else moves.
+    link.hidden = !($("count").hidden = words.enter[state]);
+    more.hidden = !ends;
     write("enter", words.enter[state] || "");
-    document.title = state === "waiting" ? ahead + " " + caption : heading;
-    say(heading, ahead + " " + caption + ". " + wait);
+    const behind = ahead + " " + caption, title = state === "waiting" ? behind : heading;
+    if (document.title !== title) document.title = title;
+    say(heading + note, heading, note, until || behind, !until && wait);
   };
 
+  const plan = (run, ms) => {
+    clearTimeout(timer);
+    timer = setTimeout(run, ms);
+  };
   const later = (s, lost) => {
     const text = fill(lost ? words.lost : words.next, { time: timeIn(s) });
     $("page").classList.toggle("lost", !!lost);
     write("next", (lost ? words.offline + ". " : "") + text);
-    if (lost) say(words.offline, text);
-    clearTimeout(timer);
-    timer = setTimeout(ask, s * 1000 * (1 + Math.random() * page.jitter));
+    if (lost) say(words.offline, words.offline, text);
+    plan(ask, s * 1000 * (1 + Math.random() * page.jitter));
   };
 
   // One automatic entry in 5 s, whatever is answered: a page that is sent back at once must not spin.
   const enter = () => {
     const last = recall("works") ? +recall(page.room) || 0 : loaded, now = Date.now();
-    clearTimeout(timer);
-    if (now >= last && now < last + 5000) {
-      timer = setTimeout(enter, last + 5000 - now);
-      return;
-    }
+    if (now >= last && now < last + 5000) return plan(enter, last + 5000 - now);
     keep(page.room, now);
     gone = true;
     location.replace(link.href);
     // An answer that is no page (a download, a 204) leaves this one standing.
-    timer = setTimeout(wake, 90000);
+    plan(wake, 90000);
+  };
+  const askMore = () => {
+    fetch(page.me.replace(/me$/, "more"), { method: "POST" }).catch(() => {});
+    later(1);
+  };
+  // Only where it was asked for, by which a browser lets it sound. Not every phone has all three.
+  const ring = (text) => {
+    try {
+      sound = sound || new AudioContext();
+      const tone = new OscillatorNode(sound);
+      tone.connect(new GainNode(sound, { gain: 0.2 })).connect(sound.destination);
+      tone.start();
+      tone.stop(sound.currentTime + 0.5);
+      if (navigator.vibrate) navigator.vibrate(500);
+      text ? new Notification(text) : Notification.requestPermission();
+    } catch (_) {}
   };
 
   const refuse = () => {
@@ -106,15 +128,21 @@
     if (me.state === "none" && !known) {
       // Unknown twice, right after joining: the cookie was not kept. To join again would go round in circles.
       strangers += 1;
-      return strangers > 1 ? refuse() : later(refresh);
+      return strangers > 1 ? refuse() : later(2);
     }
     known = true;
     state = me.state;
-    if (state === "none") return enter();
+    // Of two tabs that joined at once the later one's place is kept: this page is of no other than that.
+    if (state === "none" || me.number !== +page.number) return enter();
     paint(me);
+    const news = before !== state, called = state === "called";
+    if (news && called && bell.checked) ring(document.title);
     // A missed call needs one visit, and after it the line calls again.
-    if (["called", "admitted", "expired"].includes(state) || (state === "missed" && before !== state)) return enter();
-    later(refresh);
+    if (["admitted", "expired"].includes(state) || (!mine.checked && (called || (news && state === "missed")))) {
+      return bell.checked ? plan(enter, 1000) : enter();
+    }
+    // It may have been called long before it heard of it.
+    news && called ? askMore() : later(refresh);
   };
 
   const ask = async () => {
@@ -125,7 +153,7 @@
     let me, rest = 0;
     try {
       const answer = await fetch(page.me + (document.hidden ? "?hidden=1" : ""), {
-        credentials: "same-origin", cache: "no-store", redirect: "error", signal: stop.signal,
+        cache: "no-store", redirect: "error", signal: stop.signal,
       });
       rest = Math.min(+answer.headers.get("Retry-After") || 0, 300);
       skew = Date.now() - Date.parse(answer.headers.get("Date")) || 0;
@@ -153,7 +181,13 @@
     opens_at: loaded + page.opens * 1000,
   });
   later(refresh);
-  setInterval(() => opens && write("wait", left()), 500);
+  setInterval(() => {
+    if (opens) write("wait", left());
+    if (ends - Date.now() < 30000) say();
+  }, 500);
+  more.onclick = askMore;
+  bell.onchange = () => bell.checked && ring();
+  mine.onchange = () => state === "called" && !mine.checked && enter();
   addEventListener("pageshow", (event) => { if (event.persisted) wake(); });
   addEventListener("online", look);
   document.addEventListener("visibilitychange", look);

@@ -171,6 +171,26 @@ def test_a_missed_call_is_offered_again(tmp_path: Path, origin: RecordingOrigin)
         until(first.is_in)
 
 
+def test_a_called_visitor_may_ask_for_more_time(tmp_path: Path, origin: RecordingOrigin) -> None:
+    """Their turn begins anew, as often as a person may need, and meanwhile nobody else has the slot; not a new one."""
+    room = {"always_queue": True, "total_active_users": 1, "claim_within": "5s"}
+    with running(tmp_path, origin, room) as house:
+        first, second = Visitor(house), Visitor(house)
+        assert first.post("/.waitroom/launch/more").json()["state"] == "none"
+        first.event()
+        second.event()
+        until(lambda: second.me() and first.me()["state"] == "called")
+        ends = first.me()["claim_by"]
+        time.sleep(0.3)  # by so much the turn is longer
+        assert second.post("/.waitroom/launch/more").json()["state"] == "waiting"
+        assert first.post("/.waitroom/launch/more").json()["claim_by"] == ends
+        until(lambda: first.me()["claim_by"] >= ends + 300)
+        assert second.me()["state"] == "waiting"
+        assert first.is_in()
+        inside = first.me()
+        assert first.post("/.waitroom/launch/more").json() == inside
+
+
 def test_refreshing_keeps_the_place(house: House) -> None:
     """P5 and P14: reloading, the back button and a second tab all show the same number."""
     visitor = Visitor(house)
@@ -387,11 +407,11 @@ def test_another_sites_form_makes_no_place(house_of_module: House, shop: Recordi
 
 
 def test_another_sites_page_cannot_end_a_visit(house_of_module: House) -> None:
-    """Leave and claim by cookie are refused when another site's page sends them."""
+    """Leave, claim and more by cookie are refused when another site's page sends them."""
     visitor = Visitor(house_of_module)
     visitor.event()
     number = visitor.me()["number"]
-    for verb in ("leave", "claim"):
+    for verb in ("leave", "claim", "more"):
         answer = visitor.post(f"/.waitroom/launch/{verb}", headers={"Sec-Fetch-Site": "cross-site"})
         assert answer.status_code == 403
     assert visitor.me()["number"] == number
@@ -654,6 +674,7 @@ def test_paths_of_ours_never_reach_the_shop(house_of_module: House, shop: Record
         "/.waitroom/nowhere/me": 404,
         "/.waitroom/": 404,
         "/.waitroom/launch/claim": 405,
+        "/.waitroom/launch/more": 405,
         "/%2ewaitroom/launch/now": 404,
         "//.waitroom/launch/me": 404,
     }.items():

@@ -90,6 +90,7 @@ OURS = {
     "join": ("POST", "/.waitroom/launch/join", {}, 200),
     "an impossible key": ("POST", "/.waitroom/launch/join", {"Idempotency-Key": "x" * 201}, 400),
     "claim": ("POST", "/.waitroom/launch/claim", {}, 200),
+    "more": ("POST", "/.waitroom/launch/more", {}, 200),
     "leave": ("POST", "/.waitroom/launch/leave", {}, 200),
     "another site's leave": (
         "POST",

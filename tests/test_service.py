@@ -526,6 +526,19 @@ async def test_what_was_noted_before_a_reset_says_nothing_of_the_next_generation
     assert (view.generation, view.base, view.issued, view.rolls_until_ms) == (2, 1, 1, 0)
 
 
+async def test_more_time_is_asked_for_once_a_tick_and_for_one_s_own_turn(served):
+    """However often a button is pressed; who was not called, or was of an earlier line, asks for nothing."""
+    ticket, other = await served.called(), await served.ticket()
+    ends_ms = served.told(ticket).claim_by
+    for _ in range(2):
+        await served.tick(seconds=1)
+        for one in (ticket, ticket, other, replace(ticket, generation=0)):
+            served.service.more(one)
+        assert [number for number, _ in served.service._extended] == [ticket.number]
+    await served.tick(seconds=1)
+    assert served.told(ticket).claim_by == ends_ms + 3_000
+
+
 async def test_a_claim_gathered_before_a_reset_claims_nobody_elses_place(served):
     """The number is somebody else's by the time of the commit: the old place is gone."""
     ticket = await served.called()

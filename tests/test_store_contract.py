@@ -14,7 +14,7 @@ import pytest
 from rooms import room
 
 from waitroom.admin.verbs import VERBS
-from waitroom.core.queueing import CALLED, GONE, SERIES_STEP, WAITING, Heard, JoinRequest
+from waitroom.core.queueing import CALLED, GONE, MORE_MAX, SERIES_STEP, WAITING, Heard, JoinRequest
 from waitroom.errors import StartError, StoreAway
 from waitroom.model import Pass, Priority, QueueingMethod, RoomEvent, RoomState
 from waitroom.ports import Known, Lead, Noted, Stock
@@ -542,6 +542,28 @@ async def test_the_origin_adds_to_a_session(opened):
     assert (await played.store.snapshot("launch")).inside[number] == end_ms + 120_000
     await played.tick(extended=[(number, 3_600_000)])
     assert (await played.store.snapshot("launch")).inside[number] == end_ms + 540_000
+
+
+async def test_a_turn_begins_anew_when_its_holder_asks_for_more_time(opened):
+    """It ends ``claim_within`` after they asked, and the slot stays theirs; at most so often."""
+    played = await opened(claim_within_s=60, total_active_users=1)
+    first, second = (joined.number for joined in await played.join(2))
+    await played.tick(first, told_s=2.0, budget=0)
+    assert (await played.tick(second, told_s=9_999.0)).called == [first]
+    for _ in range(MORE_MAX):
+        played.clock.advance(55)
+        asked_ms = played.now_ms()
+        await played.tick(extended=[(first, 0)])
+        assert (await played.store.snapshot("launch")).turns == {first: asked_ms + 60_000}
+    if played.keeps:
+        ends = (await played.store.snapshot("launch")).turns
+        await played.crash()
+        assert (await played.store.snapshot("launch")).turns == ends
+        return
+    played.clock.advance(55)
+    await played.tick(extended=[(first, 0)])
+    played.clock.advance(6)
+    assert (await played.tick()).called == [second]
 
 
 async def test_an_ended_pass_is_looked_up(opened):

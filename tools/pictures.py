@@ -1,20 +1,25 @@
-"""Make the pictures of the documentation: the dashboard, of a house whose people and last hour are made up.
+"""Make the pictures of the documentation: of the dashboard, and of the waiting page.
 
-The page is the real one, asked of a real listener by a real browser; run by `make pictures`.
+The dashboard is of a house whose people and last hour are made up; the other waits, and is at its turn by hand. The
+pages are the real ones, in a real browser; run by `make pictures`.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import ARGUMENTS, CHROMIUM  # noqa: E402 - the house and the browser are those of the tests
+from devtools import LINE, PAGES  # noqa: E402
 from operators import TOKEN, House  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from rooms import room  # noqa: E402
@@ -23,7 +28,10 @@ from waitroom.admin.history import STEP_S, STEPS, STEPS_A_MINUTE, History  # noq
 from waitroom.core.queueing import Heard, JoinRequest  # noqa: E402
 from waitroom.ports import Known, Lead, Noted  # noqa: E402
 
-TARGET = ROOT / "docs" / "images" / "dashboard.png"
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+IMAGES = ROOT / "docs" / "images"
 BYTES_MAX = 200_000
 INSIDE, WAITING = 120, 1204
 
@@ -60,8 +68,29 @@ def hour(history: History) -> None:
     history._now_s = clock
 
 
+def waiting(browser: Browser) -> None:
+    """Take the waiting page on a phone: in line, and at the turn in the dark."""
+    me = {"number": LINE.number, "wait_s": [240, 420], "refresh_s": 12}
+    page = PAGES.waiting(replace(LINE, ahead=420, refresh_s=12)).decode()
+    for name, scheme, said in (
+        ("waiting.png", "light", {"state": "waiting", "ahead": 97}),
+        ("turn.png", "dark", {"state": "called", "ahead": 0, "wait_s": [0, 0], "claim_by": 43_260_000}),
+    ):
+        shown = browser.new_page(viewport={"width": 412, "height": 860}, color_scheme=scheme, timezone_id="UTC")
+        shown.clock.install(time=43_200)
+        answer = json.dumps(me | said)
+        shown.route("**/event/", lambda route: route.fulfill(body=page, content_type="text/html; charset=utf-8"))
+        shown.route("**/.waitroom/**", lambda route, _, answer=answer: route.fulfill(body=answer))
+        shown.goto("http://shop.test/event/")
+        shown.set_checked("#mine", said["state"] == "called")
+        shown.clock.run_for(12_000 * (1 + LINE.jitter))
+        shown.locator("#ahead", has_text=str(said["ahead"])).wait_for(state="attached")
+        shown.screenshot(path=IMAGES / name)
+        shown.close()
+
+
 def main() -> int:
-    """Make the picture. Return 0 when it stands."""
+    """Make the pictures. Return 0 when they stand."""
     rooms = [
         room(name=name, total_active_users=INSIDE, new_users_per_minute=2400, session_duration_s=3600)
         for name in ("launch", "returns")
@@ -79,9 +108,11 @@ def main() -> int:
         page.check("[value='720']")
         page.wait_for_selector("[data-chart] path.other")
         page.evaluate("scrollTo(0, 0)")
-        page.screenshot(path=TARGET)
+        page.screenshot(path=IMAGES / "dashboard.png")
+        waiting(browser)
         browser.close()
-    assert TARGET.stat().st_size < BYTES_MAX
+    for picture in IMAGES.glob("*.png"):
+        assert picture.stat().st_size < BYTES_MAX, picture
     return 0
 
 

@@ -178,6 +178,7 @@ class RoomService:
         self._used: dict[int, Pass] = {}
         self._left: dict[int, int] = {}
         self._looked_up: set[int] = set()
+        self._more: set[int] = set()
         self._extended: list[tuple[int, int]] = []
         self._extended_before = 0
         self._around: dict[tuple[str, str], int] = {}
@@ -401,6 +402,13 @@ class RoomService:
         if entry_pass.generation == self.view.generation:
             self._extended.append((entry_pass.number, by_ms))
 
+    def more(self, ticket: Ticket) -> None:
+        """Let a called visitor's turn begin anew with the next tick; the record judges how often that may be."""
+        number = ticket.number
+        if ticket.generation == self.view.generation and number in self.view.turns and number not in self._more:
+            self._more.add(number)
+            self._extended.append((number, 0))
+
     def say_stock(self, stock: Stock) -> None:
         """Note what is left, to be told to everyone with the next tick."""
         if self._stock is None or stock.version is None or stock.version >= (self._stock.version or 0):
@@ -553,6 +561,7 @@ class RoomService:
             self.room = view.overrides.over(self._configured.during(view.opening))
         self._know(view.generation, view.issued)
         self._looked_up.clear()
+        self._more.clear()
         if view.generation != before.generation:  # what was noted while the tick was under way is of the one before
             self._heard, self._used, self._extended = {}, {}, []
             self.estimates.clear()

@@ -17,6 +17,7 @@ from waitroom.core.queueing import (
     IDEMPOTENCY_MS,
     INSIDE,
     LATE_MS,
+    MORE_MAX,
     NEW,
     NONE,
     RETURNER,
@@ -1237,6 +1238,44 @@ def test_a_session_is_extended_within_its_limit():
     played.line.extend(2, 10_000, played.now_ms)
     assert played.line.held_end_ms(2, played.now_ms) == 0
     assert not played.line.has_turn(2)
+
+
+def test_an_open_turn_begins_anew_when_its_holder_asks():
+    """Not one whose time is over, and no session is the longer for it."""
+    played = Played(room(claim_within_s=60, session_duration_s=60))
+    played.present(3)
+    played.hear(1, 2, told_s=2)
+    played.call(2)
+    played.after(50)
+    played.line.extend(1, 0, played.now_ms)
+    played.line.extend(3, 0, played.now_ms)
+    assert played.line.snapshot(played.now_ms).turns == {1: START_MS + 110_000, 2: START_MS + 60_000}
+    played.now_ms += 11_000
+    played.line.extend(2, 0, played.now_ms)
+    played.after(0)
+    assert played.stands(1, 2, 3) == [CALLED, SILENT, WAITING]
+    end_ms = played.admit(1).end_ms
+    played.line.extend(1, 0, played.now_ms)
+    assert played.line.held_end_ms(1, played.now_ms) == end_ms
+
+
+def test_a_turn_begins_anew_only_so_often():
+    """Then it is missed, and the slot is for who is next; the turn after that can be asked for as often again."""
+    played = Played(room(claim_within_s=60, total_active_users=1))
+    played.present(2)
+    for turn in range(2):
+        played.hear(1, told_s=2)
+        assert played.call() == [1]
+        for _ in range(MORE_MAX + 1):
+            for _ in range(2):  # the second moves nothing, and is not counted
+                played.line.extend(1, 0, played.now_ms)
+            played.after(1)
+        played.after(50)
+        played.line.extend(1, 0, played.now_ms)
+        called = played.stands(1) == [CALLED]
+        played.after(60)
+        assert called, turn
+        assert played.stands(1) == [SILENT]
 
 
 def test_passes_of_the_generation_before_count_until_they_end():

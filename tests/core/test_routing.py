@@ -643,6 +643,7 @@ def test_without_rooms_everything_is_ordinary() -> None:
         (b"/.waitroom/launch/me?hidden=10", OwnPath(OwnKind.ME, "launch")),
         (b"/.waitroom/launch/join", OwnPath(OwnKind.JOIN, "launch")),
         (b"/.waitroom/launch/claim", OwnPath(OwnKind.CLAIM, "launch")),
+        (b"/.waitroom/launch/more", OwnPath(OwnKind.MORE, "launch")),
         (b"/.waitroom/launch/leave", OwnPath(OwnKind.LEAVE, "launch")),
         (b"/.waitroom/health/live", OwnPath(OwnKind.LIVE)),
         (b"/.waitroom/health/ready?x", OwnPath(OwnKind.READY)),

@@ -177,6 +177,7 @@ def test_a_language_that_nobody_translated_is_said(tmp_path):
         ),
         ("<p>{{ view.state }}</p>", "has no way in without script"),
         ("<p>{{ fill.page_url }}</p>", "does not come back without script"),
+        ("<main id=page><p id='lead'>", "has no element with the id heading, count, ahead,"),
         ("{{ fill.page_url }}" + "x" * 13_000, "bytes; a crowd fetches it at once"),
     ],
 )

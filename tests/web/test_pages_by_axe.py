@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from browser import chromium, watched  # noqa: F401 - a fixture
+from house import until
 
 from waitroom.web import samples
 from waitroom.web.pages import Pages
@@ -59,4 +61,64 @@ def test_axe_finds_nothing_on_any_page(chromium, shop, language, scheme):  # noq
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.evaluate("document.documentElement.lang") == language
+    context.close()
+
+
+TOLD = {
+    "waiting": {"ahead": 11},
+    "called": {"ahead": 0, "wait_s": [0, 0]},
+    "missed": {"ahead": 0},
+    "held": {"wait_s": None},
+    "sold_out": {"wait_s": None, "message": "A few may come back."},
+    "prequeue": {"wait_s": None},
+    "lost": {},
+    "no_cookies": {},
+}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"color_scheme": "light"}, {"color_scheme": "dark", "reduced_motion": "reduce"}, {"forced_colors": "active"}],
+)
+def test_axe_finds_nothing_on_a_page_that_its_script_has_written(chromium, shop, how):  # noqa: F811 - the fixture
+    """In every state that it hears of, for a visitor who enters by hand, at 400 %; and nothing is animated."""
+    from axe_playwright_python.sync_playwright import Axe  # noqa: PLC0415 - beside the browser, which may be missing
+
+    axe = Axe()
+    context = chromium.new_context(viewport={"width": 320, "height": 256}, bypass_csp=True, **how)
+    for state, told in TOLD.items():
+        page = watched(context)
+        if state == "no_cookies":
+            page.add_init_script("Object.defineProperty(navigator, 'cookieEnabled', { value: false })")
+        now_ms = int(time.time() * 1000)
+        me = {"state": state, "number": 1204, "ahead": 312, "wait_s": [240, 420], "refresh_s": 60, "message": None}
+        me |= told | {"claim_by": now_ms + 60_000, "opens_at": now_ms + 900_000}
+        answer = {"status": 502} if state == "lost" else {"json": me}
+        page.route("**/.waitroom/**", lambda route, _, answer=answer: route.fulfill(**answer))
+        page.goto(f"{shop}/en/waiting")
+        if state not in ("no_cookies", "waiting"):
+            page.check("#mine")
+            before = page.inner_text("#page")
+            page.evaluate("Date.now = () => 1e15; dispatchEvent(new Event('online')); 1")
+            until(lambda before=before, page=page: page.inner_text("#page") != before)
+        found = axe.run(page, options={"runOnly": TAGS})
+        assert found.violations_count == 0, f"{state}: {found.generate_report()}"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
+        assert page.evaluate("document.getAnimations().length") == 0, state
+        page.close()
+    context.close()
+
+
+def test_nothing_is_lost_where_colours_are_forced(chromium, shop):  # noqa: F811 - the fixture
+    """The way through the line is seen still, and a button has an edge although its own colours are gone."""
+    context = chromium.new_context(forced_colors="active", color_scheme="dark")
+    page = watched(context)
+    page.route("**/.waitroom/**", lambda route: route.fulfill(status=502))
+    page.goto(f"{shop}/en/waiting")
+    page.evaluate("document.getElementById('progress').value = 0.5")
+    pixels = page.locator("#progress").screenshot()
+    page.evaluate("document.getElementById('progress').value = 0")
+    assert pixels != page.locator("#progress").screenshot()
+    page.evaluate("document.getElementById('enter').hidden = false")
+    assert page.evaluate("getComputedStyle(document.getElementById('enter')).borderTopStyle") == "solid"
     context.close()

@@ -66,6 +66,10 @@ DUE_STEP_MS = 100
 MISSES_MAX = 2
 """After so many offers missed in a row, a place gets none until a person shows up in front of the page."""
 
+MORE_MAX = 12
+"""How often an open turn begins anew because its holder asks: ten times by hand, which WCAG 2.2.1 wants, and twice by a
+page that heard of it late. Then it is missed as any other, so nobody keeps a slot from those behind for good."""
+
 IN_LINE = (NEW, WAITING, BACK, SILENT)
 
 WHOLE = 1_000_000
@@ -374,6 +378,7 @@ class Line:
         self._turns: dict[int, int] = {}
         self._inside: dict[int, Inside] = {}
         self._misses: dict[int, int] = {}
+        self._more: dict[int, int] = {}
         self._heap: list[int] = []
         self._in_heap: set[int] = set()
         self._returners: set[int] = set()
@@ -501,11 +506,22 @@ class Line:
         return slot.end_ms
 
     def extend(self, number: int, by_ms: int, now_ms: int) -> None:
-        """Add to a session what the origin says, within ``session_limit``."""
+        """Add to a session what the origin says, within ``session_limit``.
+
+        An open turn begins anew instead, ``MORE_MAX`` times at most: its holder is who asks for more time, and says no
+        milliseconds. If they were let in meanwhile, their session is none the longer.
+        """
         number = self._place(number)
-        if self._standing(number, now_ms) == INSIDE:
+        standing = self._standing(number, now_ms)
+        if standing == INSIDE:
             slot = self._inside[number]
             self._slide(number, slot, slot.end_ms + by_ms)
+        elif standing == CALLED:
+            end_ms = self.clock_ms(now_ms) + self._claim_within_ms
+            if self.clock_ms(now_ms) <= self._turns[number] < end_ms and self._more.get(number, 0) < MORE_MAX:
+                self._more[number] = self._more.get(number, 0) + 1
+                self._turns[number] = end_ms
+                self._touch(number)
 
     def held_end_ms(self, number: int, now_ms: int) -> int:
         """Return the end of a slot that is in use; 0 for any other number."""
@@ -683,6 +699,7 @@ class Line:
         self._turns = {order.place(number): end_ms for number, end_ms in self._turns.items()}
         self._inside = {order.place(number): slot for number, slot in self._inside.items()}
         self._misses = {order.place(number): count for number, count in self._misses.items()}
+        self._more = {order.place(number): count for number, count in self._more.items()}
         self._invited = {order.place(number): None for number in self._invited}
         if self.touched is not None:
             self.touched.update(self._turns, self._inside)
@@ -1162,6 +1179,7 @@ class Line:
                 del self._late[number]
         elif old == CALLED:
             del self._turns[number]
+            self._more.pop(number, None)
         elif old == INSIDE:
             del self._inside[number]
         if old == RETURNER:

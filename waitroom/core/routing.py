@@ -113,6 +113,7 @@ class OwnKind(StrEnum):
     ME = "me"
     JOIN = "join"
     CLAIM = "claim"
+    MORE = "more"
     LEAVE = "leave"
     INVITE = "invite"
     LIVE = "live"
@@ -722,7 +723,7 @@ def _cover(
 
 
 _OWN = re.compile(
-    rb"/\.waitroom/(?:([a-z0-9-]{1,40})/(now|draw|me|join|claim|leave|invite)"
+    rb"/\.waitroom/(?:([a-z0-9-]{1,40})/(now|draw|me|join|claim|more|leave|invite)"
     rb"|health/(live|ready)|assets/([A-Za-z0-9][A-Za-z0-9._-]{0,127}))"
 )
 

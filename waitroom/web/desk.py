@@ -59,7 +59,7 @@ SPEAKERS_MAX = 1_000
 
 _SAFE = (b"GET", b"HEAD")
 _REPEATABLE = (b"GET", b"HEAD", b"OPTIONS")
-_POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.LEAVE)
+_POSTED = (OwnKind.JOIN, OwnKind.CLAIM, OwnKind.MORE, OwnKind.LEAVE)
 _REFUSED = {
     VisitorState.FULL: Refusal.FULL,
     VisitorState.REJECTED: Refusal.REJECTED,
@@ -481,6 +481,8 @@ class Desk:
             return self._api_join(visit)
         if own.kind is OwnKind.CLAIM:
             return self._api_claim(visit)
+        if own.kind is OwnKind.MORE:
+            return self._api_more(visit)
         if own.kind is OwnKind.INVITE:
             return self._redeem(visit, own.code)
         return self._leave(visit)
@@ -603,6 +605,12 @@ class Desk:
         told = Told(VisitorState.ADMITTED, ticket.number, pass_until=claimed.end_ms)
         extra = {"pass": service.pass_text(entry_pass)}
         return answers.told_json(service, told, extra, self._pass_cookies(visit, entry_pass))
+
+    def _api_more(self, visit: Visit) -> Reply:
+        """Ask for more time before a turn is missed; when it ends then is told with the next look."""
+        if visit.carried.ticket is not None and visit.carried.entry_pass is None:
+            visit.service.more(visit.carried.ticket)
+        return self._me(visit, hidden=False)
 
     async def _leave(self, visit: Visit) -> Reply:
         service = visit.service

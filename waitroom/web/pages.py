@@ -34,6 +34,7 @@ from markupsafe import Markup, escape
 from waitroom.errors import StartError
 from waitroom.model import Refresh, VisitorState
 from waitroom.web import catalogs
+from waitroom.web.shorten import shortened, shortened_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -249,8 +250,8 @@ class Pages:
         environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
         try:
             self._templates = {name: environment.get_template(f"{name}.html") for name in _TEMPLATES}
-            style = rcssmin.cssmin(_text(folders, "page.css"))
-            waiting, retry, form = (rjsmin.jsmin(_text(folders, f"{name}.js")) for name in ("waiting", "retry", "form"))
+            style = shortened_style(rcssmin.cssmin(_text(folders, "page.css")))
+            waiting, retry, form = (_script(folders, f"{name}.js") for name in ("waiting", "retry", "form"))
         except (OSError, UnicodeDecodeError, jinja2.TemplateError) as error:
             raise StartError(f"templates in {folders[0]} cannot be used: {_where(error)}") from error
         self._say = catalogs.find(folders[::-1])
@@ -386,6 +387,12 @@ def _text(folders: Sequence[Path], name: str) -> str:
     """Return a style sheet or script: the one of the first folder that has it."""
     path = next((path for folder in folders if (path := folder / name).exists()), folders[-1] / name)
     return path.read_text("utf-8")
+
+
+def _script(folders: Sequence[Path], name: str) -> str:
+    """Return a script without what only its reader needs. An operator's own keeps its names."""
+    code = rjsmin.jsmin(_text(folders, name))
+    return code if any((folder / name).exists() for folder in folders[:-1]) else shortened(code)
 
 
 def _where(error: Exception) -> str:

@@ -25,6 +25,29 @@ _ELSEWHERE = re.compile(
     rb"""<(?:img|script|link|iframe|video|audio|source)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^\s"'>]+)"""
 )
 
+_ID = re.compile(rb"""\bid=["']?([\w-]+)""")
+
+_WRITTEN = [
+    "page",
+    "heading",
+    "lead",
+    "count",
+    "ahead",
+    "caption",
+    "enter",
+    "more",
+    "progress",
+    "wait",
+    "number",
+    "next",
+    "message",
+    "bell",
+    "mine",
+    "said",
+    "words",
+]
+"""What the waiting page's script writes to, or reads, by its id; without one of them it stops."""
+
 _ENDED = (VisitorState.REJECTED, VisitorState.CLOSED, VisitorState.SOLD_OUT)
 _IN_LINE = (VisitorState.WAITING, VisitorState.CALLED, VisitorState.MISSED, VisitorState.HELD)
 
@@ -44,6 +67,9 @@ def doubts(pages: Pages, room: str, languages: Iterable[str]) -> list[str]:
         for name in ("waiting", "called"):
             if PAGE_URL.encode() not in made[name]:
                 found[name, "url"] = f"{name} has no way in without script; link to {{{{ fill.page_url }}}}"
+        if missing := [name for name in _WRITTEN if name.encode() not in _ID.findall(made["waiting"])]:
+            them = ", ".join(missing)
+            found["waiting", "ids"] = f"waiting has no element with the id {them}, where waiting.js writes or looks"
         if b'http-equiv="refresh"' not in made["waiting"]:
             found["waiting", "refresh"] = "waiting does not come back without script; keep the block `head` of ours"
     return list(found.values())
