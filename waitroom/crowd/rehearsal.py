@@ -212,6 +212,10 @@ class Rehearsal:
         """How many stand in line, called or not; who vanished is not counted."""
         return self.states[State.IN_LINE] + self.states[State.CALLED]
 
+    def cookies(self, who: int) -> bytes:
+        """Return the cookies that a visitor has."""
+        return self._cookies[who]
+
     def play(self, beside: Callable[[], None]) -> None:
         """Let everybody come and go, calling ``beside`` at least ten times a second; return when it is over."""
         try:
@@ -266,11 +270,10 @@ class Rehearsal:
 
     def _rest_s(self, since_s: float) -> float:
         """Return how long nothing is due."""
+        due_s = (self._slot + 1) * SLOT_S if self._wheel else since_s + TURN_MAX_S
         if self._came < self.plan.visitors:
-            due_s = self._comings_s[self._came] - since_s
-            if due_s < SLOT_S:
-                return due_s
-        return SLOT_S if self._wheel else TURN_MAX_S
+            due_s = min(due_s, self._comings_s[self._came])
+        return due_s - since_s
 
     def _become(self, who: int, state: State) -> None:
         self.states[_STATES[self._state[who]]] -= 1
