@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from waitroom.crowd import adapters, flood
+from waitroom.crowd.flood import Connections
 from waitroom.crowd.ordinary import Ordinary
 from waitroom.crowd.rehearsal import Plan, Rehearsal, Until
 from waitroom.crowd.staging import Watch, run
@@ -207,9 +208,18 @@ async def sell(log: Path) -> None:
 
 
 def measure(
-    visitors: int = VISITORS, over_s: float = OVER_S, workers: int = 2, watch: Watch | None = None
+    visitors: int = VISITORS,
+    over_s: float = OVER_S,
+    workers: int = 2,
+    *,
+    before_s: float = BEFORE_S,
+    connections: Connections = Connections.OWN,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Play the launch once. Return every figure, as numbers; None is one that could not be measured."""
+    """Play the launch once. Return every figure, as numbers; None is one that could not be measured.
+
+    ``connections`` are those of all questions after the first, which always has one of its own.
+    """
     with tempfile.TemporaryDirectory(prefix="waitroom-crowd-") as named, contextlib.ExitStack() as ends:
         folder = Path(named)
         shop_log = folder / "shop.jsonl"
@@ -227,12 +237,19 @@ def measure(
         warming.play(lambda: None)
         before_mb, before_cpu, crowd_cpu_s = house.resident_mb(), house.cpu_s(), time.process_time()
         report = run(
-            Plan(visitors, over_s, Until.JOINED, limit_s=over_s + 2 * PATIENCE_S, patience_s=PATIENCE_S),
+            Plan(
+                visitors,
+                over_s,
+                Until.JOINED,
+                limit_s=over_s + 2 * PATIENCE_S,
+                patience_s=PATIENCE_S,
+                connections=connections,
+            ),
             target,
             adapter,
             limits=Limits(CAP, PER_MINUTE),
             ordinary=Ordinary("http", "127.0.0.1", house.port, "/", ORDINARY_A_SECOND, fresh=False, verify=True),
-            before_s=BEFORE_S,
+            before_s=before_s,
             origin_log=shop_log,
             watch=watch,
         )
@@ -249,6 +266,7 @@ def measure(
             "visitors": visitors,
             "over_s": over_s,
             "workers": workers,
+            "connections": connections.value,
             "without_a_place": visitors - played.joined,
             "errors": played.errors.total(),
             "errors_by_kind": dict(played.errors),
@@ -276,11 +294,11 @@ def measure(
 
 
 def ask_again(target: Target, adapter: Adapter, played: Rehearsal, connections_max: int) -> tuple[int, int, int | None]:
-    """Ask for the places of a sample, and for a new one.
+    """Ask for the places of a sample of those in line, and for a new one.
 
     Return how many were asked, how many have the number they had, and the newcomer's number.
     """
-    placed = [who for who, number in enumerate(played.witness.numbers) if number]
+    placed = played.in_line()
     sample = placed[:: max(1, len(placed) // SAMPLE)]
     kept = 0
     newcomer: int | None = None
@@ -294,8 +312,8 @@ def ask_again(target: Target, adapter: Adapter, played: Rehearsal, connections_m
             kept += number == played.witness.numbers[exchange.who]
 
     asking = flood.Flood(target, answered, under_way_max=min(100, connections_max))
-    for who in sample:
-        asking.ask(flood.Exchange(who, 0, adapter.again(played.cookies(who), ""), time.monotonic(), keep=False))
+    for who, cookies in sample:
+        asking.ask(flood.Exchange(who, 0, adapter.again(cookies, ""), time.monotonic(), keep=False))
     asking.ask(flood.Exchange(-1, 0, adapter.first(b"", ""), time.monotonic(), keep=False))
     while asking.under_way:
         asking.turn(0.1)
@@ -309,6 +327,9 @@ def main() -> int:
     parser.add_argument("--visitors", type=int, default=VISITORS, metavar="N", help=f"how many (default {VISITORS:,})")
     parser.add_argument("--over", type=float, default=OVER_S, metavar="S", help="in so many seconds (default 60)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="of the house (default 2)")
+    parser.add_argument(
+        "--connections", choices=[one.value for one in Connections], default="own", help="as in waitroom rehearse"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--shop", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -317,12 +338,14 @@ def main() -> int:
         return 0
     # Descriptors are given to children as they are now; a worker needs its own many.
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    figures = measure(options.visitors, options.over, options.workers, Watch())
+    connections = Connections(options.connections)
+    figures = measure(options.visitors, options.over, options.workers, connections=connections, watch=Watch())
     missed = [bar for bar in BARS if not bar.judge(figures)]
     if options.json:
         print(json.dumps(figures))
     else:
-        print(f"{options.visitors:,} visitors in {options.over:g} s, {options.workers} workers\n")
+        crowd = f"{options.visitors:,} visitors in {options.over:g} s"
+        print(f"{crowd}, {options.workers} workers, {connections} connections\n")
         print("| figure | seen | bar | |\n|---|---|---|---|")
         for bar in BARS:
             seen = figures[bar.name]

@@ -150,6 +150,7 @@ class Waitroom(_Written):
     states_numbers = True
     WAIT = frozenset({"prequeue", "waiting", "missed", "held", "paused"})
     LOST = frozenset({"none", "expired"})
+    AWAY = frozenset({"closed", "rejected"})
 
     _shown = re.compile(rb'data-number="([0-9]{1,16})"')
     _jitter = re.compile(rb'data-jitter="(0?\.[0-9]{1,6}|[01])"')
@@ -197,7 +198,7 @@ class Waitroom(_Written):
             return Told(Standing.ADMITTED)
         if state in self.LOST:
             return Told(Standing.LOST, why=str(state))
-        if come_back_s is not None:  # full, sold out for now, or too many from here: to try again
+        if come_back_s is not None and state not in self.AWAY:  # full, sold out for now, too many from here
             return Told(Standing.WAITING, come_back_s, why=str(state))
         if isinstance(state, str):
             return Told(Standing.TURNED_AWAY, why=state)

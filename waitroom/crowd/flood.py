@@ -35,8 +35,8 @@ RECEIVE_BYTES = 256 * 1024
 FILES_BESIDE = 64
 """Descriptors left for everything that is no connection of the crowd."""
 
-EVENTS_MAX = 512
-OPENED_A_TURN = 64
+EVENTS_MAX = 256
+OPENED_A_TURN = 256
 """Connections opened between two looks at those under way, so that answers do not wait for a flood of openings."""
 
 VISITORS_A_SOURCE = 5_000

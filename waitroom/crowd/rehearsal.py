@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SLOT_S = 0.02
 TURN_MAX_S = 0.1
-COMINGS_A_TURN = 32
-"""How many may come between two looks at the answers."""
+COMINGS_A_TURN = 256
+"""How many may come between two looks at the answers: as many as those, or a busy crowd would fall behind itself."""
 
 ASK_AGAIN_MIN_S = 0.1
 """A room that says *at once* is not asked in a loop."""
@@ -188,6 +188,8 @@ class Rehearsal:
         self._wheel: dict[int, array[int]] = {}
         self._slot = 0
         self._keeps = plan.connections is not Connections.OWN
+        # After a leave there is nothing to keep a connection for; and a first visit has one that nobody had before.
+        self._own = What.JOIN if plan.connections is Connections.POOLED else What.LEAVE
         # As a store does: the wall at the start and monotonic time since, so that time never runs backwards.
         self._start_s = time.monotonic()
         self._wall_s = time.time() - self._start_s
@@ -212,9 +214,9 @@ class Rehearsal:
         """How many stand in line, called or not; who vanished is not counted."""
         return self.states[State.IN_LINE] + self.states[State.CALLED]
 
-    def cookies(self, who: int) -> bytes:
-        """Return the cookies that a visitor has."""
-        return self._cookies[who]
+    def in_line(self) -> list[tuple[int, bytes]]:
+        """Return who stands in line, by index, with the cookies of each."""
+        return [(who, self._cookies[who]) for who, state in enumerate(self._state) if state == State.IN_LINE]
 
     def play(self, beside: Callable[[], None]) -> None:
         """Let everybody come and go, calling ``beside`` at least ten times a second; return when it is over."""
@@ -310,7 +312,7 @@ class Rehearsal:
         if what is What.LEAVE:
             self.witness.leaves(who, self._wall_s + time.monotonic())
         self.asked[what] += 1
-        self._flood.ask(Exchange(who, what, message, due_s, keep=self._keeps and what is not What.LEAVE))
+        self._flood.ask(Exchange(who, what, message, due_s, keep=self._keeps and what is not self._own))
 
     def _message(self, who: int, what: What) -> bytes | None:
         if what is What.LEAVE:
