@@ -10,6 +10,7 @@ took in seconds, and the status, 0 for no answer. Ends when whoever started it d
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -106,14 +107,11 @@ def main() -> int:
     def done(exchange: Exchange, answer: Answer | None, _: str) -> None:
         took_s = time.monotonic() - exchange.due_s
         line = f"{wall_s + exchange.due_s:.6f} {took_s:.6f} {answer.status if answer else 0}\n"
-        os.write(1, line.encode())
+        with contextlib.suppress(BrokenPipeError):  # whoever read it has ended, and so do we
+            os.write(1, line.encode())
 
-    asking = Flood(
-        target,
-        done,
-        under_way_max=min(UNDER_WAY_MAX, flood.allow_files()),
-        connections=Connections.OWN if options.fresh else Connections.POOLED,
-    )
+    most = min(UNDER_WAY_MAX, flood.allow_files())
+    asking = Flood(target, done, under_way_max=most, connections=Connections.POOLED)
     begun_by, due_s = os.getppid(), time.monotonic()
     while os.getppid() == begun_by:
         now_s = time.monotonic()
