@@ -1,8 +1,8 @@
 """Visitors over real HTTP: what a launch brings. There are two crowds.
 
 **Few, with stories** (the demo): ``client.py`` is one connection, ``people.py`` how visitors behave, ``cheats.py`` what
-some of them try, ``crowd.py`` all of them together, with the ordinary shoppers beside them. Everybody is a coroutine,
-which costs a millisecond a request; a log of everything seen goes to ``waitroom.checker``.
+some of them try, ``crowd.py`` all of them together, with the ordinary shoppers beside them. Everybody is a coroutine;
+a log of everything seen goes to ``waitroom.checker``.
 
 **Very many, with one story** (``waitroom rehearse``): ``flood.py`` asks on plain sockets, ``answers.py`` finds whole
 answers in bytes, ``adapters.py`` reads what a waiting room says, ours or another, ``rehearsal.py`` has the visitors,
