@@ -328,6 +328,9 @@ def main() -> int:
     parser.add_argument("--over", type=float, default=OVER_S, metavar="S", help="in so many seconds (default 60)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="of the house (default 2)")
     parser.add_argument(
+        "--before", type=float, default=BEFORE_S, metavar="S", help="how long the shoppers are alone first (default 11)"
+    )
+    parser.add_argument(
         "--connections", choices=[one.value for one in Connections], default="own", help="as in waitroom rehearse"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -339,7 +342,14 @@ def main() -> int:
     # Descriptors are given to children as they are now; a worker needs its own many.
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     connections = Connections(options.connections)
-    figures = measure(options.visitors, options.over, options.workers, connections=connections, watch=Watch())
+    figures = measure(
+        options.visitors,
+        options.over,
+        options.workers,
+        before_s=options.before,
+        connections=connections,
+        watch=Watch(),
+    )
     missed = [bar for bar in BARS if not bar.judge(figures)]
     if options.json:
         print(json.dumps(figures))
