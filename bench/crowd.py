@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from waitroom.crowd import adapters, flood
 from waitroom.crowd.flood import Connections
 from waitroom.crowd.ordinary import Ordinary
-from waitroom.crowd.rehearsal import Plan, Rehearsal, Until
+from waitroom.crowd.rehearsal import Plan, Rehearsal, Until, What
 from waitroom.crowd.staging import Watch, run
 from waitroom.crowd.witness import Limits
 
@@ -98,6 +98,8 @@ BESIDE = {
     "to have a place, p50, s": "join_p50_s",
     "to have a place, most, s": "join_most_s",
     "the last had a place after, s": "last_join_s",
+    "questions asked meanwhile": "asked",
+    "to be told, p99, s": "ask_p99_s",
     "ordinary p99 without the crowd, ms": "ordinary_before_p99_ms",
     "ordinary p99 beside the crowd, ms": "ordinary_p99_ms",
     "CPU of the house a visitor, µs": "house_cpu_us",
@@ -259,7 +261,8 @@ def measure(
         house.kill()
         house.start()
         asked, kept, newcomer = ask_again(target, adapter, played, connections_max)
-        joined = report.stated()["join"]
+        stated = report.stated()
+        joined = stated["join"]
         cpu_us = {role: (after_cpu[role] - before_cpu[role]) / max(played.joined, 1) * 1e6 for role in before_cpu}
         largest = max(played.witness.numbers)
         return {
@@ -275,6 +278,8 @@ def measure(
             "join_p50_s": joined["p50_s"],
             "join_p99_s": joined["p99_s"],
             "join_most_s": joined["most_s"],
+            "asked": played.asked[What.ASK],
+            "ask_p99_s": stated["ask"]["p99_s"],
             "last_join_s": round(played.last_join_s, 2),
             "ordinary_before_p99_ms": round(report.before.p99_s * 1000, 2),
             "ordinary_p99_ms": round(report.ordinary.p99_s * 1000, 2),

@@ -709,6 +709,30 @@ def test_the_shop_may_know_better_when_somebody_came_in() -> None:
     assert broken(witness, shop=shop) == ["Never too many inside"]
 
 
+def test_a_line_that_stands_still_is_found() -> None:
+    """For how long nobody was called while somebody waited is known, at least; silence of those in line is no pause."""
+    witness = Witness(3)
+    waits(witness, 2, 3, *range(31))
+    waits(witness, 0, 1, 0, 1)
+    waits(witness, 1, 2, *range(20))
+    enters(witness, 0, 2, 3)
+    enters(witness, 1, 20, 21)
+    # From the arrival of the answer that told of the first call to two ticks before the last wait of the second.
+    assert witness.judge(Limits()).longest_pause_s == pytest.approx(16.49, abs=0.01)
+    assert broken(witness, Limits(pause_s=16)) == ["Ghosts hold up nobody"]
+    assert broken(witness, Limits(pause_s=17)) == []
+    frozen, nobody, quiet = Witness(2), Witness(2), Witness(2)
+    for one in (frozen, nobody):
+        waits(one, 0, 1, 0, 1)
+        enters(one, 0, 2, 3)
+    waits(frozen, 1, 2, *range(60))
+    waits(nobody, 1, 2, 40, 41, 42)
+    waits(quiet, 1, 2, *range(60))
+    assert frozen.judge(Limits()).longest_pause_s == pytest.approx(56.99, abs=0.01)
+    assert nobody.judge(Limits()).longest_pause_s == 0
+    assert quiet.judge(Limits()).longest_pause_s == 0
+
+
 def test_who_is_left_in_line_is_found() -> None:
     """A line that stands still lets nobody overtake, and is broken all the same; unless it was not to go on."""
     witness = Witness(1)

@@ -27,6 +27,8 @@ what is judged, from outside only:
   once              no number was shown to two visitors
   never lost        nobody was told of another place, or of none
   never too many    inside at once (--cap N), let in within any minute (--per-minute N)
+  ghosts            the line never stood still for longer than --pause TIME while somebody stood in it; with --vanish
+                    this is `claim_within`, a question of the next, and two ticks, if the pace allows for it
   everybody's turn  nobody is left in line at the end (with --until admitted)
 A room that shows no numbers can be held to the last two only. With --origin-log the shop's own log is read too, a JSON
 object a line with `method`, `path`, `status`, `number`, `visitor`, `admitted_at`, as the example shop writes it.
@@ -91,6 +93,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     room.add_argument("--marker", default="", metavar="TEXT", help="stands in every page of the shop")
     room.add_argument("--cap", type=int, metavar="N", help="promised: never more inside")
     room.add_argument("--per-minute", type=int, metavar="N", help="promised: never more let in within a minute")
+    room.add_argument(
+        "--pause", metavar="TIME", help="promised: never longer without a call anybody sees, while somebody waits"
+    )
     room.add_argument("--any-order", action="store_true", help="the room calls by chance; order is not judged")
     room.add_argument("--origin-log", type=Path, metavar="FILE", help="what the shop wrote down, judged too")
     how = parser.add_argument_group("how")

@@ -78,6 +78,7 @@ class Report:
             "left_standing": self.judgement.left_standing,
             "most_inside": self.judgement.most_inside,
             "most_in_a_minute": self.judgement.most_in_a_minute,
+            "longest_pause_s": self.judgement.longest_pause_s,
             "cut_short": self.cut_short,
             "ok": self.ok,
         }
@@ -269,6 +270,7 @@ def rehearse(options: argparse.Namespace) -> int:
     adapter = adapters.find(options.adapter, adapters.Options(target.authority, at, scheme, options.marker))
     if options.origin_log and not options.origin_log.is_file():
         raise CommandError(f"--origin-log {options.origin_log}: there is no such file")
+    pause_s = None if options.pause is None else _time("--pause", options.pause)
     ordinary = None
     if options.ordinary:
         beside = _url("--ordinary", options.ordinary)
@@ -281,7 +283,7 @@ def rehearse(options: argparse.Namespace) -> int:
         plan,
         target,
         adapter,
-        limits=Limits(options.cap, options.per_minute, in_order=not options.any_order),
+        limits=Limits(options.cap, options.per_minute, not options.any_order, pause_s),
         ordinary=ordinary,
         before_s=_time("--before", options.before) + _WARM_S,
         origin_log=options.origin_log,

@@ -12,7 +12,8 @@ from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from waitroom import checker
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the operator of the room promised: None is not said, and not judged."""
+    """What the operator of the room promised: None is not said, and not judged.
+
+    ``pause_s`` is how long at most nobody is called while somebody waits: whoever vanished must not hold up the rest.
+    """
 
     cap: int | None = None
     per_minute: int | None = None
     in_order: bool = True
+    pause_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Judgement:
     left_standing: int
     most_inside: int
     most_in_a_minute: int
+    longest_pause_s: float
 
     @property
     def ok(self) -> bool:
@@ -124,6 +130,7 @@ class Witness:
         }
         inside = checker.most_at_once(self._spans(stated_ms))
         minute = checker.most_in_a_minute(stated_ms.values()) if stated_ms else self._most_in_a_minute()
+        pause_s = self._longest_pause_s()
         findings: list[Finding] = []
         if any(self.numbers):
             placed = sum(number > 0 for number in self.numbers)
@@ -141,10 +148,14 @@ class Witness:
         if limits.per_minute is not None:
             seen = f"{minute:,} admitted, of {limits.per_minute:,}"
             findings.append(Finding("Never too many in a minute", seen, minute <= limits.per_minute))
+        if limits.pause_s is not None:
+            seen = f"{pause_s:.1f} s without a call that anybody saw, of {limits.pause_s:g} s"
+            findings.append(Finding("Ghosts hold up nobody", seen, pause_s <= limits.pause_s))
         if left_standing is not None:
             seen = f"{left_standing:,} left standing in line"
             findings.append(Finding("Everybody's turn comes", seen, not left_standing))
-        return Judgement(tuple(findings), twice, len(passed), len(self._lost), left_standing or 0, inside, minute)
+        left = left_standing or 0
+        return Judgement(tuple(findings), twice, len(passed), len(self._lost), left, inside, minute, round(pause_s, 2))
 
     # -- one visitor --------------------------------------------------------------------------------------------
 
@@ -190,6 +201,26 @@ class Witness:
             if served.number is not None:
                 stated[served.number].add(served.visitor)
         return len(found | {int(number) for number, names in stated.items() if len(names) > 1 and number.isdecimal()})
+
+    def _longest_pause_s(self) -> float:
+        """Return the longest time for which nobody was called although one and the same visitor stood in line.
+
+        Between two calls lies at least what lies between the last moment of one and the first of the next. After the
+        last one it goes on until somebody was told to wait for the last time.
+        """
+        stands = sorted(self._stands, key=attrgetter("since_s"))
+        since_s = [stand.since_s for stand in stands]
+        until_s = list(accumulate((stand.asked_s for stand in stands), max))
+        calls = sorted(self._calls, key=attrgetter("by_s"))
+        ends_s = [call.from_s for call in calls]
+        # A call may have been at any time before its holder knew: nothing later may begin before the earliest of these.
+        ends_s = list(accumulate(reversed(ends_s), min))[::-1][1:] + until_s[-1:]
+        longest_s = 0.0
+        for call, end_s in zip(calls, ends_s, strict=False):
+            there = bisect_right(since_s, call.by_s)
+            if there:
+                longest_s = max(longest_s, min(end_s, until_s[there - 1]) - call.by_s)
+        return longest_s
 
     def _spans(self, stated_ms: dict[int, int]) -> Iterator[Span]:
         """Yield from when to when everybody was certainly inside; the site may know of an earlier start."""
