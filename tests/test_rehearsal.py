@@ -728,6 +728,14 @@ def test_a_line_that_stands_still_is_found() -> None:
     waits(frozen, 1, 2, *range(60))
     waits(nobody, 1, 2, 40, 41, 42)
     waits(quiet, 1, 2, *range(60))
+    gone = Witness(4)
+    waits(gone, 0, 1, 0, 1)
+    enters(gone, 0, 2, 3)
+    waits(gone, 1, 2, *range(11))
+    waits(gone, 2, 3, 1, 2, 3)
+    waits(gone, 3, 4, *range(45, 50))
+    enters(gone, 3, 50, 51)
+    assert gone.judge(Limits()).longest_pause_s == pytest.approx(7.99, abs=0.01)
     assert frozen.judge(Limits()).longest_pause_s == pytest.approx(56.99, abs=0.01)
     assert nobody.judge(Limits()).longest_pause_s == 0
     assert quiet.judge(Limits()).longest_pause_s == 0
