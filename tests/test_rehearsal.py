@@ -285,7 +285,6 @@ def site(reply: Callable[[str], bytes | None], **more: Any) -> Iterator[Site]:
     async def serve() -> None:
         made.server = await asyncio.start_server(made.talk, "127.0.0.1", 0, backlog=1000)
         made.port = made.server.sockets[0].getsockname()[1]
-        started.set()
 
     async def end() -> None:
         made.server.close()
@@ -296,6 +295,7 @@ def site(reply: Callable[[str], bytes | None], **more: Any) -> Iterator[Site]:
 
     def live() -> None:
         loop.run_until_complete(serve())
+        loop.call_soon(started.set)  # once it runs for ever, so that a stop meets that and nothing else
         loop.run_forever()
         loop.run_until_complete(end())
         loop.run_until_complete(asyncio.sleep(0.01))
