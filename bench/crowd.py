@@ -18,7 +18,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -344,8 +343,6 @@ def main() -> int:
     if options.shop:
         asyncio.run(sell(options.shop))
         return 0
-    # Descriptors are given to children as they are now; a worker needs its own many.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     connections = Connections(options.connections)
     figures = measure(
         options.visitors,
