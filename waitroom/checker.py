@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -36,9 +37,6 @@ IN_LINE = frozenset({"prequeue", "waiting", "missed", "held"})
 """What is told to those who stand in line, also before the start. *Missed* is a returner, called before anyone new."""
 
 CALLED = frozenset({"called", "admitted"})
-
-CLOCKS_S = 0.05
-"""By how much two clocks of one machine may differ that are read and rounded in different processes."""
 
 VIEW_S = 0.5
 """How old a view may be that an answer is made from: two ticks. A return, too, may take so long to be known."""
@@ -315,9 +313,9 @@ def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdic
         buyers=len({served.visitor for served in run.shop if _is_order(served) and served.status in ORDERED}),
         overtakings=tuple(run.overtakings()),
         numbers_twice=run.numbers_twice(),
-        most_active=_most_at_once([run.visit(number) for number in run.admitted_s]),
-        most_held=_most_at_once(run.held()),
-        most_in_a_minute=_most_in_a_minute(run.stated_ms.values()),
+        most_active=most_at_once([run.visit(number) for number in run.admitted_s]),
+        most_held=most_at_once(run.held()),
+        most_in_a_minute=most_in_a_minute(run.stated_ms.values()),
         places_lost=tuple(name for name, rows in run.people.items() if run.lost(rows)),
         left_standing=sum(seen.what == "time-up" for seen in run.seen),
         cheats_tried=sum(seen.what == "cheat" for seen in run.seen),
@@ -335,7 +333,7 @@ def judge(crowd: Iterable[Seen], shop: Iterable[Served], rules: Rules) -> Verdic
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class Call:
     """A number was called at some moment from ``from_s`` to ``by_s``."""
 
     number: int
@@ -344,7 +342,7 @@ class _Call:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stand:
+class Stand:
     """A number stood in line since ``since_s``, was told so last when it asked at ``asked_s``, and is due again."""
 
     number: int
@@ -393,20 +391,12 @@ class _Run:
     # -- in order -----------------------------------------------------------------------------------------------
 
     def overtakings(self) -> Iterator[Overtaking]:
-        """Yield who was called while somebody before them stood in line and was not.
-
-        A call came after the making of the last answer that said *wait*, and before the arrival of the one that told of
-        it. Who was passed stood in line through all of that time, long enough to be known to be back, and was told to
-        wait once more when every view knew of the call.
-        """
-        calls = sorted((call for rows in self.people.values() for call in _calls(rows)), key=attrgetter("by_s"))
-        for rows in self.people.values():
-            for stand in _stands(rows, self.rules):
-                for call in calls:
-                    if call.by_s > stand.asked_s - VIEW_S:
-                        break
-                    if call.number > stand.number and call.from_s >= stand.since_s + VIEW_S:
-                        yield Overtaking(call.by_s, call.number, stand.number)
+        """Yield who was called while somebody before them stood in line and was not."""
+        people = self.people.values()
+        return overtakings(
+            (call for rows in people for call in _calls(rows)),
+            (stand for rows in people for stand in _stands(rows, self.rules)),
+        )
 
     def came_back(self, rows: Sequence[Seen]) -> bool:
         """Whether this visitor was silent for longer than told, and came again."""
@@ -510,7 +500,42 @@ class _Run:
         return False
 
 
-def _calls(rows: Sequence[Seen]) -> Iterator[_Call]:
+def overtakings(calls: Iterable[Call], stands: Iterable[Stand]) -> Iterator[Overtaking]:
+    """Yield each stand that somebody was called past, with the call that went furthest past it.
+
+    A call came after the making of the last answer that said *wait*, and before the arrival of the one that told of it.
+    Who was passed stood in line through all of that time, long enough to be known to be back, and was told to wait once
+    more when every view knew of the call.
+
+    Both are taken in the order of time, so that a stand meets the calls that were known by its end; of those a tree has
+    the largest number for any *called since*. A line of hundreds of thousands is judged in seconds.
+    """
+    known = sorted(calls, key=attrgetter("by_s"))
+    since_s = sorted(call.from_s for call in known)
+    furthest: list[Call | None] = [None] * (len(known) + 1)  # a Fenwick tree over since_s, from its end
+    added = 0
+    for stand in sorted(stands, key=attrgetter("asked_s")):
+        while added < len(known) and known[added].by_s <= stand.asked_s - VIEW_S:
+            call = known[added]
+            at = len(since_s) - bisect_left(since_s, call.from_s)
+            while at < len(furthest):
+                best = furthest[at]
+                if best is None or best.number < call.number:
+                    furthest[at] = call
+                at += at & -at
+            added += 1
+        at = len(since_s) - bisect_left(since_s, stand.since_s + VIEW_S)
+        passing: Call | None = None
+        while at:
+            best = furthest[at]
+            if best is not None and best.number > (stand.number if passing is None else passing.number):
+                passing = best
+            at -= at & -at
+        if passing is not None:
+            yield Overtaking(passing.by_s, passing.number, stand.number)
+
+
+def _calls(rows: Sequence[Seen]) -> Iterator[Call]:
     """Yield between which moments a visitor was called, for each time they were."""
     told_wait_s: float | None = None
     called = False
@@ -522,7 +547,7 @@ def _calls(rows: Sequence[Seen]) -> Iterator[_Call]:
         elif seen.state in CALLED and not called:
             # Straight in, without a line, is a call too: whoever stands in the line was passed by it.
             from_s = seen.sent_s if told_wait_s is None else told_wait_s - VIEW_S
-            yield _Call(seen.number, from_s, seen.answered_s)
+            yield Call(seen.number, from_s, seen.answered_s)
             called = True
 
 
@@ -544,9 +569,9 @@ def _waits(rows: Sequence[Seen]) -> Iterator[bool]:
             told = []
 
 
-def _stands(rows: Sequence[Seen], rules: Rules) -> list[_Stand]:
+def _stands(rows: Sequence[Seen], rules: Rules) -> list[Stand]:
     """Return the times through which a visitor stood in line without a break."""
-    stands: list[_Stand] = []
+    stands: list[Stand] = []
     standing = False
     for seen in rows:
         if seen.what != "leave" and (seen.status is None or seen.state is None):
@@ -558,7 +583,7 @@ def _stands(rows: Sequence[Seen], rules: Rules) -> list[_Stand]:
         if standing and seen.number == stands[-1].number and seen.answered_s <= stands[-1].due_s:
             stands[-1] = replace(stands[-1], asked_s=seen.sent_s, due_s=due_s)
         else:
-            stands.append(_Stand(seen.number, seen.answered_s, seen.sent_s, due_s))
+            stands.append(Stand(seen.number, seen.answered_s, seen.sent_s, due_s))
         standing = True
     return stands
 
@@ -588,7 +613,7 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
     return joined
 
 
-def _most_at_once(spans: Iterable[Span]) -> int:
+def most_at_once(spans: Iterable[Span]) -> int:
     """Return how many spans overlap at most; one that ends where another starts does not."""
     steps = [step for start_s, end_s in spans if end_s > start_s for step in ((start_s, 1), (end_s - CLOCKS_S, -1))]
     now = most = 0
@@ -598,7 +623,7 @@ def _most_at_once(spans: Iterable[Span]) -> int:
     return most
 
 
-def _most_in_a_minute(instants_ms: Iterable[int]) -> int:
+def most_in_a_minute(instants_ms: Iterable[int]) -> int:
     """Return how many instants lie within any 60 s, both ends of which are not the same moment."""
     ordered = sorted(instants_ms)
     most = first = 0

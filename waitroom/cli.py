@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from waitroom import config, crashing, keys, logs
 from waitroom.build import doubts_of_pages, pages_of
 from waitroom.channel import Orders
-from waitroom.commands import auditing, drawing, explain, inviting, operating, preview
+from waitroom.commands import auditing, drawing, explain, inviting, operating, preview, rehearse
 from waitroom.core.assertion import assertion_key
 from waitroom.errors import ConfigError, WaitroomError
 from waitroom.ledger.files import make_folder
@@ -40,6 +40,7 @@ examples:
   waitroom serve --config config/waitroom.yaml  the proxy
   waitroom explain --config FILE URL            which room a request meets, by which rule, and which shop gets it
   waitroom preview                              every page a visitor may see, in a browser
+  waitroom rehearse http://127.0.0.1:8080/event/  a crowd of 1,000 against what runs there
   waitroom status --watch                       who waits, who is inside, and why it is not faster
   waitroom room launch hold                     nobody goes in for now
   waitroom keys new --config waitroom.yaml      another signing key; nobody loses a place by it
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     drawing.add_to(commands)
     auditing.add_to(commands)
     inviting.add_to(commands)
+    rehearse.add_to(commands)
     _add_keys(commands)
 
     demo = commands.add_parser(
