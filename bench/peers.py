@@ -56,7 +56,7 @@ http://:{port} {{
 _WAITROOM = """
 listen: 127.0.0.1:{port}
 origin: http://127.0.0.1:{origin}
-store: "memory:"
+store: "{store}"
 admin: {{listen: 127.0.0.1:0}}
 limits: {{joins_per_client: null}}
 rooms:
@@ -119,11 +119,11 @@ class Servers:
         command = [find_caddy(), "run", "--adapter", "caddyfile", "--config", str(config)]
         return self._start(command, name, port, {"GOMAXPROCS": "1"})
 
-    def waitroom(self, name: str, origin: int) -> Server:
-        """Start the whole product, as an operator does, with one room."""
+    def waitroom(self, name: str, origin: int, store: str = "memory:") -> Server:
+        """Start the whole product, as an operator does, with one room; a path in ``store`` is below the folder."""
         port = free_port()
         config = Path(self._folder) / "waitroom.yaml"
-        config.write_text(_WAITROOM.format(port=port, origin=origin))
+        config.write_text(_WAITROOM.format(port=port, origin=origin, store=store))
         return self._start([sys.executable, "-m", "waitroom.cli", "serve", "--config", str(config)], name, port)
 
     def _start(self, command: list[str], name: str, port: int, more: Mapping[str, str] | None = None) -> Server:
@@ -148,12 +148,19 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return the CPU used so far, user and system."""
-        total = 0
+        return sum(self.cpu_by_role_s().values())
+
+    def cpu_by_role_s(self) -> dict[str, float]:
+        """Return the CPU used so far by each process: by the module that it runs, or by its program."""
+        found: dict[str, float] = {}
         for pid in [self.pid, *self._children()]:
             with contextlib.suppress(FileNotFoundError):
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                role = words[words.index("-m") + 1] if "-m" in words else words[0]
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12])
-        return total / os.sysconf("SC_CLK_TCK")
+                used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                found[role] = found.get(role, 0.0) + used
+        return found
 
     def _children(self) -> list[int]:
         return [int(child) for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
