@@ -30,7 +30,7 @@ BROWSER = {
     "sec-ch-ua-mobile": "?0",
     "sec-ch-ua-platform": '"Linux"',
     "Upgrade-Insecure-Requests": "1",
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36",
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
     "Sec-Fetch-Site": "none",
     "Sec-Fetch-Mode": "navigate",
@@ -95,7 +95,8 @@ def _as_file(folder: Path, port: int, headers: dict[str, str]) -> str:
     )
     connection.close()
     file = f"alias {folder}/page.html; default_type 'text/html; charset=utf-8'; types {{}} etag off;"
-    return f"open_file_cache max=10 inactive=1h; sendfile on; tcp_nopush on; location = /event/tickets {{ {file} {added} }}"
+    location = f"location = /event/tickets {{ {file} {added} }}"
+    return f"open_file_cache max=10 inactive=1h; sendfile on; tcp_nopush on; {location}"
 
 
 def _commits(record: Path) -> int:

@@ -17,11 +17,11 @@ import json
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from waitroom.core import draw, gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
-from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
+from waitroom.core.queueing import GONE, SERIES_STEP, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.scoring import Estimates
 from waitroom.core.waiting import HALF_AN_HOUR_S, interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
@@ -45,6 +45,9 @@ BREAKPOINTS_MAX = 64
 
 VISITOR_BYTES = 8
 
+VISITORS_AT_ONCE = 64
+"""For how many visitors chance is fetched at a time."""
+
 AWAY_S = 1.0
 """After so long without a view the store is away, and the clock of passes and turns stands still."""
 
@@ -67,15 +70,24 @@ _STOPPED = {
 
 Wish = TypeVar("Wish")
 Outcome = TypeVar("Outcome")
+Made = TypeVar("Made")
+
+_Wished = tuple[Wish, "asyncio.Future[Any]", "Callable[[Outcome], Any]", "Callable[[StoreAway], Any] | None"]
+"""A wish, who waits for it, and what is to be made of its outcome, or of the store's being away."""
 
 
 class Batch(Generic[Wish, Outcome]):
-    """Wishes gathered while the previous commit runs, then committed together in order of arrival."""
+    """Wishes gathered while the previous commit runs, then committed together in order of arrival.
+
+    Nobody who wishes needs a task of its own: what is to be made of an outcome is said with the wish, and is made when
+    the commit is done.
+    """
 
     def __init__(self, commit: Callable[[list[Wish]], Awaitable[Sequence[Outcome]]]) -> None:
         self._commit = commit
-        self._gathered: list[tuple[Wish, asyncio.Future[Outcome]]] = []
+        self._gathered: list[_Wished[Wish, Outcome]] = []
         self._running: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def gathered(self) -> int:
@@ -84,9 +96,18 @@ class Batch(Generic[Wish, Outcome]):
 
     def add(self, wish: Wish) -> asyncio.Future[Outcome]:
         """Return the future outcome of ``wish``. Cancelling it takes nothing back: the wish is committed anyway."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        self._gathered.append((wish, future))
+        return self.make(wish, _as_it_is)
+
+    def make(
+        self, wish: Wish, made: Callable[[Outcome], Made], away: Callable[[StoreAway], Made] | None = None
+    ) -> asyncio.Future[Made]:
+        """Return the future of what ``made`` makes of the outcome of ``wish``, or ``away`` of the store's being away.
+
+        Both are called only while somebody waits for it.
+        """
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        future: asyncio.Future[Made] = loop.create_future()
+        self._gathered.append((wish, future, made, away))
         if self._running is None:
             self._running = loop.create_task(self._run())
         return future
@@ -96,19 +117,34 @@ class Batch(Generic[Wish, Outcome]):
             while self._gathered:
                 batch, self._gathered = self._gathered[:BATCH_MAX], self._gathered[BATCH_MAX:]
                 try:
-                    outcomes = await self._commit([wish for wish, _ in batch])
+                    outcomes = await self._commit([one[0] for one in batch])
                 except Exception as error:  # noqa: BLE001 - it is handed to each who asked
                     if isinstance(error, StoreAway):  # who came meanwhile would only wait as long for the same
                         batch, self._gathered = batch + self._gathered, []
-                    for _, future in batch:
-                        if not future.done():
+                    for _, future, _, away in batch:
+                        if isinstance(error, StoreAway) and away is not None:
+                            _settle(future, away, error)
+                        elif not future.done():
                             future.set_exception(error)
                 else:
-                    for (_, future), outcome in zip(batch, outcomes, strict=True):
-                        if not future.done():
-                            future.set_result(outcome)
+                    for (_, future, made, _), outcome in zip(batch, outcomes, strict=True):
+                        _settle(future, made, outcome)
         finally:
             self._running = None
+
+
+def _settle(future: asyncio.Future[Any], make: Callable[[Any], Any], outcome: object) -> None:
+    """Hand what is made of an outcome to who waits for it; a fault in the making is theirs alone."""
+    if future.done():
+        return
+    try:
+        future.set_result(make(outcome))
+    except Exception as error:  # noqa: BLE001 - it is handed to who asked
+        future.set_exception(error)
+
+
+def _as_it_is(outcome: Outcome) -> Outcome:
+    return outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +185,7 @@ class RoomService:
     """A room's view, its line's pace, and what is gathered for the store.
 
     ``worker`` names this worker among those that may lead. ``room`` is the configuration with what was said over it.
+    ``views`` counts the views: what was worked out from ``room`` and ``view`` holds until it changes.
     ``chance`` makes the ids of visitors.
     """
 
@@ -194,6 +231,9 @@ class RoomService:
         self.shared_draws = b""
         self.shared_draws_etag = b""
         self._free = 0
+        self.views = 0
+        self._visitors = b""
+        self._newest: int | None = None
         self._note_pace(0.0, 0)
         self._share()
 
@@ -269,25 +309,22 @@ class RoomService:
 
     async def join(self, idempotency_key: str | None = None) -> tuple[Joined, Told]:
         """Take a place, or go straight in. The number is zero where nobody is taken into line."""
+        return await self.joining(lambda joined, told: (joined, told), None, idempotency_key)
+
+    def joining(
+        self,
+        made: Callable[[Joined, Told], Made],
+        away: Callable[[StoreAway], Made] | None,
+        idempotency_key: str | None = None,
+    ) -> asyncio.Future[Made]:
+        """Join, and return the future of what ``made`` makes of it, or ``away`` of the store's being away."""
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
-        visitor = self._chance(VISITOR_BYTES).hex()
-        joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key))
-        self._know(joined.generation, joined.number)
-        if joined.end_ms:
-            return joined, Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
-        if not joined.number:
-            return joined, Told(self.refused())
-        if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
-            return joined, self.told(Carried(ticket=self.ticket(joined)))
-        state = _STOPPED.get(self.view.state, VisitorState.WAITING)
-        if joined.ahead is None or self.unordered:
-            told = Told(state, joined.number, None, self._random_range(), told_s)
-        else:
-            # This view may not know yet who left; what is shown first must not be less than what it will answer.
-            ahead = max(joined.ahead, self.view.ahead(joined.number))
-            told = Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
-        self._judge_later(told)
-        return joined, told
+        visitor = self._visitor()
+
+        def tell(joined: Joined) -> Made:
+            return made(joined, self._told_joined(joined, visitor, told_s))
+
+        return self._joins.make(JoinRequest(visitor, told_s, idempotency_key), tell, away)
 
     def invite(self, text: str) -> Invite | None:
         """Return the invite that a link brings; None for one that is not for this room, forged, or over."""
@@ -301,7 +338,7 @@ class RoomService:
     async def redeem(self, invite: Invite, ticket: Ticket | None) -> Joined:
         """Join the line of the invited, with the place that ``ticket`` is of, or a new one."""
         told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
-        visitor = self._chance(VISITOR_BYTES).hex()
+        visitor = self._visitor()
         number = 0 if ticket is None else ticket.number
         wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number)
         joined = await self._joins.add(wish)
@@ -529,6 +566,8 @@ class RoomService:
         self._pacer.spend(len(ticked.called))
         self.term = ticked.term
         self.view = view
+        self.views += 1
+        self._newest = None
         self._view_s = self._clock.monotonic_s()
         if (view.overrides, view.opening) != (before.overrides, before.opening):
             self.room = view.overrides.over(self._configured.during(view.opening))
@@ -543,6 +582,42 @@ class RoomService:
         self._share()
 
     # -- how ----------------------------------------------------------------------------------------------------
+
+    def _visitor(self) -> str:
+        """Return the id of a new visitor. Chance is fetched for many at a time: a call of the system is for all."""
+        if len(self._visitors) < VISITOR_BYTES:
+            self._visitors = self._chance(VISITOR_BYTES * VISITORS_AT_ONCE)
+        found, self._visitors = self._visitors[:VISITOR_BYTES], self._visitors[VISITOR_BYTES:]
+        return found.hex()
+
+    def _told_joined(self, joined: Joined, visitor: str, told_s: float) -> Told:
+        """Return what who has just joined as ``visitor`` is told, having been told ``told_s`` already."""
+        self._know(joined.generation, joined.number)
+        if joined.end_ms:
+            return Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
+        if not joined.number:
+            return Told(self.refused())
+        if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
+            return self.told(Carried(ticket=self.ticket(joined)))
+        state = _STOPPED.get(self.view.state, VisitorState.WAITING)
+        if joined.ahead is None or self.unordered:
+            told = Told(state, joined.number, None, self._random_range(), told_s)
+        else:
+            # This view may not know yet who left; what is shown first must not be less than what it will answer.
+            ahead = max(joined.ahead, self._ahead(joined.number))
+            told = Told(state, joined.number, ahead, wait_range(self._wait_s(ahead)), told_s)
+        self._judge_later(told)
+        return told
+
+    def _ahead(self, number: int) -> int:
+        """Return how many are before ``number``. For those that this view does not know yet it is counted once."""
+        view = self.view
+        unseen = number - view.issued - 1
+        if unseen < 0 or unseen >= SERIES_STEP // 2 or view.order is not None or view.invited:
+            return view.ahead(number)
+        if self._newest is None:
+            self._newest = view.ahead(view.issued + 1)
+        return self._newest + unseen
 
     def _keep(self, tickets: dict[int, Ticket], now_ms: int) -> Ticket | None:
         """Return the ticket that counts: the smallest number whose place still exists. The others are given up."""
