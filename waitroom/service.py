@@ -17,13 +17,13 @@ import json
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from waitroom.core import draw, gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
 from waitroom.core.queueing import GONE, SERIES_STEP, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.scoring import Estimates
-from waitroom.core.waiting import HALF_AN_HOUR_S, interval_s, silence_s, wait_range
+from waitroom.core.waiting import FIRST_S, HALF_AN_HOUR_S, interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
 from waitroom.model import Pass, Phase, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted, Stock
@@ -147,8 +147,7 @@ def _as_it_is(outcome: Outcome) -> Outcome:
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What a visitor is told about themselves. Times are milliseconds of store time since 1970.
 
     ``place`` is the drawn one, from 1; None unless the order was drawn and they were among those.
@@ -234,6 +233,8 @@ class RoomService:
         self.views = 0
         self._visitors = b""
         self._newest: int | None = None
+        self._far_from: int | None = None
+        self._freed_per_s = 0.0
         self._note_pace(0.0, 0)
         self._share()
 
@@ -318,7 +319,7 @@ class RoomService:
         idempotency_key: str | None = None,
     ) -> asyncio.Future[Made]:
         """Join, and return the future of what ``made`` makes of it, or ``away`` of the store's being away."""
-        told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
+        told_s = self._first_s()
         visitor = self._visitor()
 
         def tell(joined: Joined) -> Made:
@@ -337,7 +338,7 @@ class RoomService:
 
     async def redeem(self, invite: Invite, ticket: Ticket | None) -> Joined:
         """Join the line of the invited, with the place that ``ticket`` is of, or a new one."""
-        told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
+        told_s = self._first_s()
         visitor = self._visitor()
         number = 0 if ticket is None else ticket.number
         wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number)
@@ -499,6 +500,11 @@ class RoomService:
         """Return the ticket of a place."""
         return Ticket(self.room.name, joined.generation, joined.number, joined.visitor, joined.joined_ms)
 
+    def joined_text(self, joined: Joined) -> str:
+        """Return the ticket of a place as the visitor carries it."""
+        room, generation = self.room.name, joined.generation
+        return self._keyring.sign_place(room, generation, joined.number, joined.visitor, joined.joined_ms)
+
     def ticket_text(self, ticket: Ticket) -> str:
         """Return a ticket as the visitor carries it."""
         return self._keyring.sign_ticket(ticket)
@@ -567,7 +573,7 @@ class RoomService:
         self.term = ticked.term
         self.view = view
         self.views += 1
-        self._newest = None
+        self._newest = self._far_from = None
         self._view_s = self._clock.monotonic_s()
         if (view.overrides, view.opening) != (before.overrides, before.opening):
             self.room = view.overrides.over(self._configured.during(view.opening))
@@ -589,6 +595,18 @@ class RoomService:
             self._visitors = self._chance(VISITOR_BYTES * VISITORS_AT_ONCE)
         found, self._visitors = self._visitors[:VISITOR_BYTES], self._visitors[VISITOR_BYTES:]
         return found.hex()
+
+    def _first_s(self) -> float:
+        """Return in how many seconds whoever joins now asks first. From some length of the line on it is the same."""
+        ahead, refresh = self.view.present + self._joins.gathered, self.room.refresh
+        longest_s = max(refresh.near_s, FIRST_S)
+        if self._far_from is not None and ahead >= self._far_from:
+            return longest_s
+        told_s = self._told_s(ahead, first=True)
+        # Before the line opens it depends on the time as well; and where nothing can be told, it is ``far`` at most.
+        if told_s == longest_s <= refresh.far_s and self.view.state is not RoomState.PREQUEUE:
+            self._far_from = ahead
+        return told_s
 
     def _told_joined(self, joined: Joined, visitor: str, told_s: float) -> Told:
         """Return what who has just joined as ``visitor`` is told, having been told ``told_s`` already."""
@@ -680,6 +698,7 @@ class RoomService:
             full=self._free <= 0 and self.view.present > 0,
             promised_per_s=self.room.total_active_users / self.room.session_duration_s,
         )
+        self._freed_per_s = self._pace.per_s
 
     def _wait_s(self, ahead: int) -> float | None:
         """Return the expected wait behind ``ahead`` people; None when nothing can be said."""
@@ -704,11 +723,11 @@ class RoomService:
         assert told.number is not None
         if told.state is not VisitorState.WAITING:
             self.estimates.forget(told.number)
-        elif told.wait_s is not None:
+        elif told.wait_s is not None and self.estimates.keeps(told.number):
             self.estimates.tell(told.number, told.wait_s, self.now_ms(), self.view.stood_ms)
 
     def _pace_wait_s(self, ahead: int) -> float | None:
-        return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)
+        return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._freed_per_s)
 
     def _invited_wait_s(self, number: int, ahead: int) -> float | None:
         """Return the expected wait of a number: of one of the invited, who is called at the turn in either line."""

@@ -69,13 +69,10 @@ class _Signer(Signer):
         )
         self._derived = super().derive_key()
 
-    def signature(self, stated: str) -> str:
-        """Return what ``get_signature`` returns, in a third of the time: the text that follows the last dot."""
-        return (
-            b2a_base64(hmac.digest(self._derived, stated.encode(), "sha256"), newline=False)
-            .translate(_URL_SAFE, b"=")
-            .decode()
-        )
+    def seal(self, stated: str) -> str:
+        """Return what ``sign`` returns, in a third of the time."""
+        signature = b2a_base64(hmac.digest(self._derived, stated.encode(), "sha256"), newline=False)
+        return f"{stated}.{signature.translate(_URL_SAFE, b'=').decode()}"
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:  # noqa: ARG002 - part of the seam
         """Return the key that signs, whichever is named: there is one secret to a signer."""
@@ -98,10 +95,16 @@ class Keyring:
             for kind in _FIELDS:
                 self._signers[kind, key_id(secret)] = _Signer(secret, salt=f"waitroom.{kind}.{_VERSION}")
         self._newest = key_id(secrets[-1])
+        self._ticket = f"{_TICKET}.{_VERSION}.{self._newest}."
+        self._ticket_signer = self._signers[_TICKET, self._newest]
 
     def sign_ticket(self, ticket: Ticket) -> str:
         """Return ``ticket`` as text."""
-        return self._sign(_TICKET, ticket.room, ticket.generation, ticket.number, ticket.visitor, ticket.issued_ms)
+        return self.sign_place(ticket.room, ticket.generation, ticket.number, ticket.visitor, ticket.issued_ms)
+
+    def sign_place(self, room: str, generation: int, number: int, visitor: str, issued_ms: int) -> str:
+        """Return the ticket of these words as text."""
+        return self._ticket_signer.seal(f"{self._ticket}{room}.{generation}.{number}.{visitor}.{issued_ms}")
 
     def sign_pass(self, entry_pass: Pass) -> str:
         """Return ``entry_pass`` as text."""
@@ -164,4 +167,4 @@ class Keyring:
 
     def _sign(self, kind: str, *fields: str | int) -> str:
         stated = ".".join((kind, _VERSION, self._newest, *map(str, fields)))
-        return f"{stated}.{self._signers[kind, self._newest].signature(stated)}"
+        return self._signers[kind, self._newest].seal(stated)

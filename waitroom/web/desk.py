@@ -408,7 +408,7 @@ class Desk:
 
     def _join(self, visit: Visit, *, form: bool) -> Verdict | Awaitable[Verdict]:
         """Give a place, or let straight in; unless this address took its share already."""
-        wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
+        wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s()) if self._joins.limits else 0.0
         if wait_s:
             self._note("joins-per-client", visit.service.room.name, visit.client)
             return self._pages_for(visit).busy(self._page_url(visit.request, form=form), math.ceil(wait_s))
@@ -441,7 +441,7 @@ class Desk:
                 return self._let_in(visit, service.joined_pass(joined))
             if not joined.number:
                 return self._turn_away(visit, _REFUSED[told.state])
-            ticket = service.ticket_text(service.ticket(joined))
+            ticket = service.joined_text(joined)
             if visit.arrival is not None:
                 return visit.arrival.page(service, told, ticket)
             return self._waiting(visit, told, self._ticket_cookies(visit, ticket), form=form)
@@ -488,7 +488,7 @@ class Desk:
         told = service.waiting(ticket.number, state, whole=whole)
         if claimed.retry_ms:
             retry_s = claimed.retry_ms / 1000
-            told = replace(told, refresh_s=max(1.0, math.ceil(retry_s) if whole else retry_s))
+            told = told._replace(refresh_s=max(1.0, math.ceil(retry_s) if whole else retry_s))
         return told
 
     def _waiting(self, visit: Visit, told: Told, cookies: Headers, *, form: bool) -> Reply:
@@ -619,7 +619,7 @@ class Desk:
         elif ticket is not None and joined.number == ticket.number:
             cookies = []  # the place they had, in both lines now
         else:
-            cookies = self._ticket_cookies(visit, service.ticket_text(service.ticket(joined)))
+            cookies = self._ticket_cookies(visit, service.joined_text(joined))
         return answers.seen_there(_front(service.room), cookies)
 
     def _spent(self, visit: Visit) -> Reply:
@@ -679,7 +679,7 @@ class Desk:
             return answers.told_json(service, told, extra, self._pass_cookies(visit, entry_pass))
         if not joined.number:
             return answers.told_json(service, told, {}, [])
-        text = service.ticket_text(service.ticket(joined))
+        text = service.joined_text(joined)
         return answers.told_json(service, told, {"ticket": text}, self._ticket_cookies(visit, text))
 
     def _api_claim(self, visit: Visit) -> Reply | Awaitable[Reply]:
