@@ -61,6 +61,7 @@ PURE = {
     "array",
     "struct",
 } | {
+    "binascii",
     "hashlib",
     "hmac",
     "itsdangerous",
