@@ -272,8 +272,8 @@ class Sheet:
             b"" if ahead is None else b"%d" % ahead,
             b"" if wait_s is None else b"%d %d" % wait_s,
         )
-        parts, slots = found[0].copy(), found[1]
-        for at, index in slots:
+        parts, slots = found
+        for at, index in slots:  # all that differs is put in anew, so nothing of the visitor before is left
             parts[at] = own[index]
         return b"".join(parts)
 
