@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from waitroom.channel import Orders
 
 
-GARBAGE = 20_000
+GARBAGE = 5_000
 """New objects between two looks of the collector."""
 
 

@@ -39,7 +39,7 @@ How many connections to an origin are in use at once is the shop's pace, not our
 """
 
 
-GARBAGE = 20_000
+GARBAGE = 5_000
 """New objects between two looks of the collector. A request's objects go by themselves, and a crowd's are many at once:
 to look at them every 700 takes a sixth of a flooded worker's time, and finds nothing."""
 
