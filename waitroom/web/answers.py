@@ -137,16 +137,16 @@ def seen_there(target: str, cookies: Headers) -> Reply:
 
 
 class Leaf(NamedTuple):
-    """A waiting page that wants only a visitor's numbers and token: its ``sheet``, its status, its header lines."""
+    """A waiting page that wants only a visitor's numbers, address and token: its sheet, status, header lines."""
 
     sheet: Sheet
     status: int
     head: bytes
 
-    def reply(self, told: Told, cookie: bytes) -> Reply:
+    def reply(self, told: Told, page_url: str, cookie: bytes) -> Reply:
         """Return one visitor's page; ``cookie`` is a header line."""
         assert told.number is not None
-        body = self.sheet.page(told.number, told.ahead, told.wait_s)
+        body = self.sheet.page(told.number, told.ahead, told.wait_s, page_url)
         return Reply(self.status, body=body, ready=self.head + cookie)
 
 
@@ -164,18 +164,16 @@ class Answers:
     ) -> Reply:
         """Return the waiting page. ``scripted``: the browser showed that it runs scripts, which keep it up to date."""
         assert told.number is not None
-        sheet, headers = self._waiting(service, told, page_url, form=form, scripted=scripted)
-        page = sheet.page(told.number, told.ahead, told.wait_s)
+        sheet, headers = self._waiting(service, told, form=form, scripted=scripted)
+        page = sheet.page(told.number, told.ahead, told.wait_s, page_url)
         return Reply(service.room.queueing_status_code, [*headers, *cookies], page)
 
-    def leaf(self, service: RoomService, told: Told, page_url: str, *, form: bool, scripted: bool) -> Leaf:
-        """Return the waiting page of all who come to an address and are told the same, but for numbers and token."""
-        sheet, headers = self._waiting(service, told, page_url, form=form, scripted=scripted)
+    def leaf(self, service: RoomService, told: Told, *, form: bool, scripted: bool) -> Leaf:
+        """Return the waiting page of all who are told the same, but for numbers, address and token."""
+        sheet, headers = self._waiting(service, told, form=form, scripted=scripted)
         return Leaf(sheet, service.room.queueing_status_code, b"".join([b"%b: %b\r\n" % field for field in headers]))
 
-    def _waiting(
-        self, service: RoomService, told: Told, page_url: str, *, form: bool, scripted: bool
-    ) -> tuple[Sheet, Headers]:
+    def _waiting(self, service: RoomService, told: Told, *, form: bool, scripted: bool) -> tuple[Sheet, Headers]:
         refresh_s = math.ceil(told.refresh_s)
         room = service.room
         sheet = self._pages.sheet(
@@ -186,7 +184,7 @@ class Answers:
                 ahead=None,
                 wait_s=None,
                 refresh_s=refresh_s,
-                page_url=page_url,
+                page_url="",
                 me_url=f"/.waitroom/{room.name}/me",
                 leave_url=f"/.waitroom/{room.name}/leave",
                 claim_by=told.claim_by,

@@ -106,7 +106,7 @@ _TELLING = (
     b"access-control-request-method",
 )
 """The headers that say something about who comes without a token. ``Arrival`` is made from these alone, so that it is
-true of every request that has them in common."""
+true of every request that has them in common, whatever the address: each advertisement has another."""
 
 _ARRIVALS_MAX = 1_024
 _ARRIVAL_BYTES_MAX = 2_048
@@ -123,7 +123,6 @@ class Arrival:
 
     shown: Shown
     answers: Answers
-    page_url: str
     scripted: bool
     cookie: tuple[bytes, bytes]
     views: int = -1
@@ -137,17 +136,16 @@ class Arrival:
             self.leaves = {}
         return self.decision
 
-    def page(self, service: RoomService, told: Told, ticket: str) -> Reply:
-        """Return the waiting page of whoever has just joined."""
+    def page(self, service: RoomService, told: Told, page_url: str, ticket: str) -> Reply:
+        """Return the waiting page of whoever has just joined, and goes to ``page_url`` at the turn."""
         self.decide(service)
         key = (told.state, told.refresh_s, service.opens_s())
         leaf = self.leaves.get(key)
         if leaf is None:
-            form = not self.shown.safe
-            leaf = self.answers.leaf(service, told, self.page_url, form=form, scripted=self.scripted)
+            leaf = self.answers.leaf(service, told, form=not self.shown.safe, scripted=self.scripted)
             self.leaves[key] = leaf
         before, after = self.cookie
-        return leaf.reply(told, before + ticket.encode() + after)
+        return leaf.reply(told, page_url, before + ticket.encode() + after)
 
 
 class Desk:
@@ -306,12 +304,12 @@ class Desk:
         else:
             client, https = self._written(request.peer), False
         told = tuple(map(fields.get, _TELLING))
-        key = (service.room.name, request.method, request.target, request.host, https, *told)
+        key = (service.room.name, request.method, request.host, https, *told)
         arrival = self._arrivals.get(key)
         if arrival is None:
             said = {name: value for name, value in zip(_TELLING, told, strict=True) if value is not None}
-            arrival = self._read_arrival(replace(request, headers=[], fields=said), service, https=https)
-            if len(request.target) + sum(map(len, said.values())) <= _ARRIVAL_BYTES_MAX:
+            arrival = self._read_arrival(replace(request, target=b"", headers=[], fields=said), service, https=https)
+            if sum(map(len, said.values())) <= _ARRIVAL_BYTES_MAX:
                 if len(self._arrivals) == _ARRIVALS_MAX:
                     del self._arrivals[next(iter(self._arrivals))]
                 self._arrivals[key] = arrival
@@ -342,7 +340,6 @@ class Desk:
         return Arrival(
             shown,
             self._in_words(request, room.name),
-            self._page_url(request, form=not safe),
             _is_scripted(request),
             form.around(answers.ticket_cookie_s(room)),
         )
@@ -443,7 +440,7 @@ class Desk:
                 return self._turn_away(visit, _REFUSED[told.state])
             ticket = service.joined_text(joined)
             if visit.arrival is not None:
-                return visit.arrival.page(service, told, ticket)
+                return visit.arrival.page(service, told, self._page_url(visit.request, form=form), ticket)
             return self._waiting(visit, told, self._ticket_cookies(visit, ticket), form=form)
 
         return service.joining(made, lambda error: self._away(visit, str(error)))

@@ -7,7 +7,8 @@ all of them put in that many have in common, so a visitor costs one join of byte
 takes 150.
 
 Safety rests on three rules. A template is cut before any visitor's value is near it, at marks that are random for each
-process. Every value is escaped as it is put in, or is a number. Every address is made one of this host by ``local_url``.
+process. Every value is a number, or is escaped as it is put in. Every address is made one of this host by
+``local_url``.
 
 The words are said in the visitor's language, which is one of the things that make a face (``web/catalogs.py``).
 
@@ -43,11 +44,8 @@ if TYPE_CHECKING:
 _FACES_MAX = 512
 """Layouts kept, some 10 kB each. One room has about 30 in use in a language; what no longer fits is rendered again."""
 
-_SHEETS_MAX = 1024
-"""Sheets kept, some 2 kB each: one for every address that a crowd comes to, and for every interval that it is told."""
-
-_KEPT_URL_CHARS_MAX = 512
-"""No sheet is kept for a longer address: it is one visitor's, and sheets are to stay small."""
+_SHEETS_MAX = 512
+"""Sheets kept, some 2 kB each: one for every state and interval that people are told."""
 
 _HOURS_FROM_S = 5400
 """Beyond an hour and a half minutes pretend to know more than anyone does."""
@@ -82,7 +80,7 @@ _MARKS = (
 )
 
 
-_OWN = ("number", "ahead", "low", "high", "raw_number", "raw_ahead", "raw_wait")
+_OWN = ("number", "ahead", "low", "high", "raw_number", "raw_ahead", "raw_wait", "page_url")
 """The marks where a waiting visitor's own values go, in the order in which ``Sheet.page`` has them."""
 
 
@@ -209,8 +207,8 @@ class _Face(NamedTuple):
     at_random: bool = False
 
 
-_Said = tuple[str, int, str, str, int | None, int | None, int | None]
-"""What a sheet puts in: time, refresh_s, message, page_url, claim_by, opens_s, place."""
+_Said = tuple[str, int, str, int | None, int | None, int | None]
+"""What a sheet puts in: time, refresh_s, message, claim_by, opens_s, place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +237,10 @@ class _Layout:
 
 
 class Sheet:
-    """The waiting page of all who are told the same, but for their number, the people ahead, and the wait.
+    """The waiting page of all who are told the same, but for their number, the people ahead, the wait, and the address.
 
-    ``Pages.sheet`` makes it. What differs is numbers, which need no escaping; the rest was escaped when it was made.
-    The bytes around them are those of the layout, so a sheet is a few pointers.
+    ``Pages.sheet`` makes it. Numbers need no escaping, and an address is escaped as it is put in; the rest was escaped
+    when it was made. The bytes around them are those of the layout, so a sheet is a few pointers.
     """
 
     __slots__ = ("_kinds", "_lay_out", "_opens", "_values")
@@ -255,7 +253,7 @@ class Sheet:
         self._opens = None if opens_s is None else _clock(opens_s)
         self._kinds: dict[tuple[str, str], tuple[list[bytes], list[tuple[int, int]]]] = {}
 
-    def page(self, number: int, ahead: int | None, wait_s: tuple[int, int] | None) -> bytes:
+    def page(self, number: int, ahead: int | None, wait_s: tuple[int, int] | None, page_url: str) -> bytes:
         """Return one visitor's page."""
         wait, low, high = _wait(wait_s) if self._opens is None else ("opens", 0, self._opens)
         kind = (_ahead(ahead), wait)
@@ -272,6 +270,7 @@ class Sheet:
             b"%d" % number,
             b"" if ahead is None else b"%d" % ahead,
             b"" if wait_s is None else b"%d %d" % wait_s,
+            escape(local_url(page_url)).encode(),
         )
         parts, slots = found
         for at, index in slots:  # all that differs is put in anew, so nothing of the visitor before is left
@@ -335,10 +334,10 @@ class Pages:
 
     def waiting(self, view: WaitingView, language: str = catalogs.SOURCE) -> bytes:
         """Return the waiting page."""
-        return self.sheet(view, language).page(view.number, view.ahead, view.wait_s)
+        return self.sheet(view, language).page(view.number, view.ahead, view.wait_s, view.page_url)
 
     def sheet(self, view: WaitingView, language: str = catalogs.SOURCE) -> Sheet:
-        """Return the page of all who are told what ``view`` says, whatever their number, people ahead and wait."""
+        """Return the page of all who are told what ``view`` says, whatever is their own of it."""
         message = _one_line(view.message)
         unit, time = _time(view.refresh_s)
         face = _Face(
@@ -355,8 +354,7 @@ class Pages:
             undrawn=view.undrawn,
             at_random=view.at_random,
         )
-        said = (time, view.refresh_s, message, view.page_url, view.claim_by, view.opens_s, view.place)
-        return (self._sheet if len(view.page_url) <= _KEPT_URL_CHARS_MAX else self._make_sheet)(face, said)
+        return self._sheet(face, (time, view.refresh_s, message, view.claim_by, view.opens_s, view.place))
 
     def full(self, view: FullView, language: str = catalogs.SOURCE) -> bytes:
         """Return the page for those for whom there is no place in the line."""
@@ -394,14 +392,13 @@ class Pages:
         return self._layout(name, face).fill(values)
 
     def _make_sheet(self, face: _Face, said: _Said) -> Sheet:
-        time, refresh_s, message, page_url, claim_by, opens_s, place = said
+        time, refresh_s, message, claim_by, opens_s, place = said
         values = {
             **dict.fromkeys(_OWN, ""),  # which ``Sheet.page`` puts in
             "place": "" if place is None else f"{place:,}",
             "time": time,
             "refresh_s": refresh_s,
             "message": message,
-            "page_url": local_url(page_url),
             "claim_by": "" if claim_by is None else claim_by,
             "opens": "" if opens_s is None else opens_s,
         }
