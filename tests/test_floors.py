@@ -62,6 +62,7 @@ PURE = {
     "array",
     "struct",
 } | {
+    "binascii",
     "hashlib",
     "hmac",
     "itsdangerous",

@@ -8,6 +8,7 @@ It ends when it is told, after the last worker.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
     from waitroom.channel import Orders
 
 
+GARBAGE = 5_000
+"""New objects between two looks of the collector."""
+
+
 async def serve(orders: Orders, store: socket.socket, tied: tether.Tether) -> None:
     """Keep the record until told to stop."""
     keeper = await build_keeper(orders.settings, orders.secret_keys, store)
+    # The record stays as long as the process, and a batch of joins makes thousands of objects that go by themselves.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     serving = asyncio.ensure_future(keeper.serve())
 
     async def configure(changed: Orders) -> None:

@@ -49,8 +49,8 @@ class Noted:
     origin's last word on it; ``ended``: why the origin ended the line, ``sold-out`` or ``close``. All of it is of one
     ``generation``, 0 for the one its caller knows: the same number is somebody else's in the next. ``extended_before``:
     how many extensions this worker said before these; what is said again, because it seemed lost, is then not added
-    again. ``around``: by reason and rule, how many requests that went around the room this worker knows to be noted, and
-    how many there were in its life.
+    again. ``around``: by reason and rule, how many requests that went around the room this worker knows to be noted,
+    and how many there were in its life.
     """
 
     heard: Sequence[Heard] = ()

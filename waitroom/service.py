@@ -17,13 +17,13 @@ import json
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from waitroom.core import draw, gate
 from waitroom.core.inlet import Pace, Pacer, expected_wait_s
-from waitroom.core.queueing import GONE, Claimed, Heard, Joined, JoinRequest
+from waitroom.core.queueing import GONE, SERIES_STEP, Claimed, Heard, Joined, JoinRequest
 from waitroom.core.scoring import Estimates
-from waitroom.core.waiting import HALF_AN_HOUR_S, Thinning, interval_s, silence_s, wait_range
+from waitroom.core.waiting import FIRST_S, HALF_AN_HOUR_S, Thinning, interval_s, silence_s, wait_range
 from waitroom.errors import InvalidToken, StoreAway
 from waitroom.model import Pass, Phase, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted, Stock
@@ -44,6 +44,9 @@ BREAKPOINTS_MAX = 64
 """How many points of *people ahead* the shared status carries."""
 
 VISITOR_BYTES = 8
+
+VISITORS_AT_ONCE = 64
+"""For how many visitors chance is fetched at a time."""
 
 AWAY_S = 1.0
 """After so long without a view the store is away, and the clock of passes and turns stands still."""
@@ -67,15 +70,24 @@ _STOPPED = {
 
 Wish = TypeVar("Wish")
 Outcome = TypeVar("Outcome")
+Made = TypeVar("Made")
+
+_Wished = tuple[Wish, "asyncio.Future[Any]", "Callable[[Outcome], Any]", "Callable[[StoreAway], Any] | None"]
+"""A wish, who waits for it, and what is to be made of its outcome, or of the store's being away."""
 
 
 class Batch(Generic[Wish, Outcome]):
-    """Wishes gathered while the previous commit runs, then committed together in order of arrival."""
+    """Wishes gathered while the previous commit runs, then committed together in order of arrival.
+
+    Nobody who wishes needs a task of its own: what is to be made of an outcome is said with the wish, and is made when
+    the commit is done.
+    """
 
     def __init__(self, commit: Callable[[list[Wish]], Awaitable[Sequence[Outcome]]]) -> None:
         self._commit = commit
-        self._gathered: list[tuple[Wish, asyncio.Future[Outcome]]] = []
+        self._gathered: list[_Wished[Wish, Outcome]] = []
         self._running: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def gathered(self) -> int:
@@ -84,9 +96,18 @@ class Batch(Generic[Wish, Outcome]):
 
     def add(self, wish: Wish) -> asyncio.Future[Outcome]:
         """Return the future outcome of ``wish``. Cancelling it takes nothing back: the wish is committed anyway."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-        self._gathered.append((wish, future))
+        return self.make(wish, _as_it_is)
+
+    def make(
+        self, wish: Wish, made: Callable[[Outcome], Made], away: Callable[[StoreAway], Made] | None = None
+    ) -> asyncio.Future[Made]:
+        """Return the future of what ``made`` makes of the outcome of ``wish``, or ``away`` of the store's being away.
+
+        Both are called only while somebody waits for it.
+        """
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        future: asyncio.Future[Made] = loop.create_future()
+        self._gathered.append((wish, future, made, away))
         if self._running is None:
             self._running = loop.create_task(self._run())
         return future
@@ -96,23 +117,37 @@ class Batch(Generic[Wish, Outcome]):
             while self._gathered:
                 batch, self._gathered = self._gathered[:BATCH_MAX], self._gathered[BATCH_MAX:]
                 try:
-                    outcomes = await self._commit([wish for wish, _ in batch])
+                    outcomes = await self._commit([one[0] for one in batch])
                 except Exception as error:  # noqa: BLE001 - it is handed to each who asked
                     if isinstance(error, StoreAway):  # who came meanwhile would only wait as long for the same
                         batch, self._gathered = batch + self._gathered, []
-                    for _, future in batch:
-                        if not future.done():
+                    for _, future, _, away in batch:
+                        if isinstance(error, StoreAway) and away is not None:
+                            _settle(future, away, error)
+                        elif not future.done():
                             future.set_exception(error)
                 else:
-                    for (_, future), outcome in zip(batch, outcomes, strict=True):
-                        if not future.done():
-                            future.set_result(outcome)
+                    for (_, future, made, _), outcome in zip(batch, outcomes, strict=True):
+                        _settle(future, made, outcome)
         finally:
             self._running = None
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+def _settle(future: asyncio.Future[Any], make: Callable[[Any], Any], outcome: object) -> None:
+    """Hand what is made of an outcome to who waits for it; a fault in the making is theirs alone."""
+    if future.done():
+        return
+    try:
+        future.set_result(make(outcome))
+    except Exception as error:  # noqa: BLE001 - it is handed to who asked
+        future.set_exception(error)
+
+
+def _as_it_is(outcome: Outcome) -> Outcome:
+    return outcome
+
+
+class Told(NamedTuple):
     """What a visitor is told about themselves. Times are milliseconds of store time since 1970.
 
     ``place`` is the drawn one, from 1; None unless the order was drawn and they were among those.
@@ -149,6 +184,7 @@ class RoomService:
     """A room's view, its line's pace, and what is gathered for the store.
 
     ``worker`` names this worker among those that may lead. ``room`` is the configuration with what was said over it.
+    ``views`` counts the views: what was worked out from ``room`` and ``view`` holds until it changes.
     ``chance`` makes the ids of visitors.
     """
 
@@ -198,6 +234,11 @@ class RoomService:
         self.shared_draws = b""
         self.shared_draws_etag = b""
         self._free = 0
+        self.views = 0
+        self._visitors = b""
+        self._newest: int | None = None
+        self._far_from: int | None = None
+        self._freed_per_s = 0.0
         self._note_pace(0.0, 0)
         self._share()
 
@@ -276,27 +317,24 @@ class RoomService:
 
         ``member`` is the account that the place belongs to: one that has a place, or a pass, gets no other.
         """
-        told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
-        visitor = self._chance(VISITOR_BYTES).hex()
-        joined = await self._joins.add(JoinRequest(visitor, told_s, idempotency_key, members=self._pseudonyms(member)))
-        self._know(joined.generation, joined.number)
-        if joined.end_ms:
-            return joined, Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
-        if not joined.number:
-            return joined, Told(self.refused())
-        if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
-            told = self.told(Carried(ticket=self.ticket(joined)))
-            if told.state is not VisitorState.NONE:  # else this view is older than the place
-                return joined, told
-        state = _STOPPED.get(self.view.state, VisitorState.WAITING)
-        if joined.ahead is None or self.unordered:
-            told = Told(state, joined.number, None, self._random_range(), told_s)
-        else:
-            # This view may not know yet who left; what is shown first must not be less than what it will answer.
-            ahead = max(joined.ahead, self.view.ahead(joined.number))
-            told = Told(state, joined.number, ahead, self._range(self._wait_s(ahead)), told_s)
-        self._judge_later(told)
-        return joined, told
+        return await self.joining(lambda joined, told: (joined, told), None, idempotency_key, member)
+
+    def joining(
+        self,
+        made: Callable[[Joined, Told], Made],
+        away: Callable[[StoreAway], Made] | None,
+        idempotency_key: str | None = None,
+        member: bytes | None = None,
+    ) -> asyncio.Future[Made]:
+        """Join, and return the future of what ``made`` makes of it, or ``away`` of the store's being away."""
+        told_s = self._first_s()
+        visitor = self._visitor()
+
+        def tell(joined: Joined) -> Made:
+            return made(joined, self._told_joined(joined, visitor, told_s))
+
+        wish = JoinRequest(visitor, told_s, idempotency_key, members=self._pseudonyms(member))
+        return self._joins.make(wish, tell, away)
 
     def invite(self, text: str) -> Invite | None:
         """Return the invite that a link brings; None for one that is not for this room, forged, or over."""
@@ -309,8 +347,8 @@ class RoomService:
 
     async def redeem(self, invite: Invite, ticket: Ticket | None, member: bytes | None = None) -> Joined:
         """Join the line of the invited, with the place that ``ticket`` is of, or ``member`` has, or a new one."""
-        told_s = self._told_s(self.view.present + self._joins.gathered, first=True)
-        visitor = self._chance(VISITOR_BYTES).hex()
+        told_s = self._first_s()
+        visitor = self._visitor()
         number = 0 if ticket is None else ticket.number
         wish = JoinRequest(visitor, told_s, None, invite.id, invite.until_ms, number, self._pseudonyms(member))
         joined = await self._joins.add(wish)
@@ -482,6 +520,11 @@ class RoomService:
         """Return the ticket of a place."""
         return Ticket(self.room.name, joined.generation, joined.number, joined.visitor, joined.joined_ms)
 
+    def joined_text(self, joined: Joined) -> str:
+        """Return the ticket of a place as the visitor carries it."""
+        room, generation = self.room.name, joined.generation
+        return self._keyring.sign_place(room, generation, joined.number, joined.visitor, joined.joined_ms)
+
     def ticket_text(self, ticket: Ticket) -> str:
         """Return a ticket as the visitor carries it."""
         return self._keyring.sign_ticket(ticket)
@@ -556,6 +599,8 @@ class RoomService:
         self._pacer.spend(len(ticked.called))
         self.term = ticked.term
         self.view = view
+        self.views += 1
+        self._newest = self._far_from = None
         self._view_s = self._clock.monotonic_s()
         if (view.overrides, view.opening) != (before.overrides, before.opening):
             self.room = view.overrides.over(self._configured.during(view.opening))
@@ -577,6 +622,56 @@ class RoomService:
 
     def _pseudonyms(self, member: bytes | None) -> tuple[str, ...]:
         return () if member is None else self._keyring.pseudonyms(self.room.name, member)
+
+    def _visitor(self) -> str:
+        """Return the id of a new visitor. Chance is fetched for many at a time: a call of the system is for all."""
+        if len(self._visitors) < VISITOR_BYTES:
+            self._visitors = self._chance(VISITOR_BYTES * VISITORS_AT_ONCE)
+        found, self._visitors = self._visitors[:VISITOR_BYTES], self._visitors[VISITOR_BYTES:]
+        return found.hex()
+
+    def _first_s(self) -> float:
+        """Return in how many seconds whoever joins now asks first. From some length of the line on it is the same."""
+        ahead, refresh = self.view.present + self._joins.gathered, self.room.refresh
+        longest_s = max(refresh.near_s, FIRST_S)
+        if self._far_from is not None and ahead >= self._far_from:
+            return longest_s
+        told_s = self._told_s(ahead, first=True)
+        # Before the line opens it depends on the time as well; and where nothing can be told, it is ``far`` at most.
+        if told_s == longest_s <= refresh.far_s and self.view.state is not RoomState.PREQUEUE:
+            self._far_from = ahead
+        return told_s
+
+    def _told_joined(self, joined: Joined, visitor: str, told_s: float) -> Told:
+        """Return what who has just joined as ``visitor`` is told, having been told ``told_s`` already."""
+        self._know(joined.generation, joined.number)
+        if joined.end_ms:
+            return Told(VisitorState.ADMITTED, joined.number, pass_until=joined.end_ms)
+        if not joined.number:
+            return Told(self.refused())
+        if joined.visitor != visitor:  # a repeat: they may be called by now, and are told another interval
+            told = self.told(Carried(ticket=self.ticket(joined)))
+            if told.state is not VisitorState.NONE:  # else this view is older than the place
+                return told
+        state = _STOPPED.get(self.view.state, VisitorState.WAITING)
+        if joined.ahead is None or self.unordered:
+            told = Told(state, joined.number, None, self._random_range(), told_s)
+        else:
+            # This view may not know yet who left; what is shown first must not be less than what it will answer.
+            ahead = max(joined.ahead, self._ahead(joined.number))
+            told = Told(state, joined.number, ahead, self._range(self._wait_s(ahead)), told_s)
+        self._judge_later(told)
+        return told
+
+    def _ahead(self, number: int) -> int:
+        """Return how many are before ``number``. For those that this view does not know yet it is counted once."""
+        view = self.view
+        unseen = number - view.issued - 1
+        if unseen < 0 or unseen >= SERIES_STEP // 2 or view.order is not None or view.invited:
+            return view.ahead(number)
+        if self._newest is None:
+            self._newest = view.ahead(view.issued + 1)
+        return self._newest + unseen
 
     def _keep(self, tickets: dict[int, Ticket], now_ms: int) -> Ticket | None:
         """Return the ticket that counts: the smallest number whose place still exists. The others are given up."""
@@ -641,6 +736,7 @@ class RoomService:
             full=self._free <= 0 and self.view.present > 0,
             promised_per_s=self.room.total_active_users / self.room.session_duration_s,
         )
+        self._freed_per_s = self._pace.per_s
 
     def _note_thinning(self, before: Snapshot, elapsed_s: float, called: int) -> None:
         """Note how many stood before the last in line, and are neither called nor before that one any more."""
@@ -675,11 +771,11 @@ class RoomService:
         assert told.number is not None
         if told.state is not VisitorState.WAITING:
             self.estimates.forget(told.number)
-        elif told.wait_s is not None:
+        elif told.wait_s is not None and self.estimates.keeps(told.number):
             self.estimates.tell(told.number, told.wait_s, self.now_ms(), self.view.stood_ms)
 
     def _pace_wait_s(self, ahead: int) -> float | None:
-        return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._pace.per_s)
+        return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._freed_per_s)
 
     def _invited_wait_s(self, number: int, ahead: int) -> float | None:
         """Return the expected wait of a number: of one of the invited, who is called at the turn in either line."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from itsdangerous.signer import HMACAlgorithm, Signer
 
 from waitroom.core.tokens import TOKEN_BYTES_MAX, Keyring, key_id
 from waitroom.errors import InvalidToken
@@ -190,3 +192,30 @@ def test_it_is_known_whether_the_newest_key_signed():
     ticket = Ticket("launch", 1, 7, "a" * 16, 0)
     assert not both.is_newest(old.sign_ticket(ticket))
     assert both.is_newest(both.sign_ticket(ticket))
+
+
+@given(
+    number=st.integers(0, 2**53),
+    at_ms=st.integers(0, 10**15),
+    visitor=st.binary(min_size=8, max_size=8).map(bytes.hex),
+)
+def test_every_token_is_one_that_itsdangerous_signs(number, at_ms, visitor):
+    """The bytes are those of its ``Signer`` with HMAC and SHA-256, by whichever way of ours they were made."""
+    keyring = Keyring(["o" * 40, "k" * 40])
+    ticket, entry_pass = (
+        Ticket("launch", 2, number, visitor, at_ms),
+        Pass("launch", 2, number, visitor, at_ms, at_ms, 0),
+    )
+    texts = [
+        keyring.sign_ticket(ticket),
+        keyring.sign_pass(entry_pass),
+        keyring.sign_place("launch", 2, number, visitor, at_ms),
+    ]
+    assert texts[0] == texts[2]
+    for text in texts:
+        theirs = Signer(
+            "k" * 40, f"waitroom.{text[0]}.1", sep=".", key_derivation="hmac", digest_method=hashlib.sha256,
+            algorithm=HMACAlgorithm(hashlib.sha256),
+        )  # fmt: skip
+        stated, _, _ = text.rpartition(".")
+        assert theirs.sign(stated).decode() == text

@@ -28,6 +28,10 @@ from waitroom.web.pages import (
     NoticeView,
     Pages,
     WaitingView,
+    _ahead,
+    _clock,
+    _time,
+    _wait,
     local_url,
     problem,
 )
@@ -452,3 +456,70 @@ def test_what_the_script_looks_for_is_known():
     script = (TEMPLATES / "waiting.js").read_text()
     named = set(re.findall(r"""(?:\$|write)\("(\w+)\"""", script))
     assert named == set(samples._WRITTEN)
+
+
+class Rendering(Pages):
+    """Pages that remember which face they laid out last."""
+
+    def _lay_out(self, name, face):
+        self.face = face
+        return super()._lay_out(name, face)
+
+
+def rendered(pages, view):
+    """Return the waiting page as the template writes it, with this visitor's values before its eyes."""
+    wait, low, high = _wait(view.wait_s) if view.opens_s is None else ("opens", 0, _clock(view.opens_s))
+    values = {
+        "number": f"{view.number:,}",
+        "place": "" if view.place is None else f"{view.place:,}",
+        "ahead": "" if view.ahead is None else f"{view.ahead:,}",
+        "low": low,
+        "high": high,
+        "time": _time(view.refresh_s)[1],
+        "refresh_s": view.refresh_s,
+        "message": " ".join((view.message or "").split()),
+        "page_url": local_url(view.page_url),
+        "claim_by": view.claim_by or "",
+        "opens": "" if view.opens_s is None else view.opens_s,
+        "raw_number": view.number,
+        "raw_ahead": "" if view.ahead is None else view.ahead,
+        "raw_wait": "" if view.wait_s is None else f"{view.wait_s[0]} {view.wait_s[1]}",
+    }
+    assert pages.face.wait == wait
+    say = pages._say[pages.face.language]
+    return pages._templates["waiting"].render(view=pages.face, fill=values, _=say).encode()
+
+
+@pytest.mark.parametrize("language", sorted(PAGES.languages))
+@pytest.mark.parametrize("state", VisitorState)
+def test_a_page_joined_from_parts_is_the_page_rendered_whole(state, language):
+    """Byte for byte, in every state and language, whatever the values are: also one sheet for several visitors."""
+    pages = Rendering(TEMPLATES)
+    line = replace(
+        LINE, state=state, page_url="/event/?a=<b>&c='\"\xe4{0}%", message='<i>It\'s</i> &amp; "all" gone\n\u00e4\ud55c'
+    )
+    views = [
+        line,
+        replace(line, ahead=1, wait_s=(0, 59), number=1_234_567, refresh_s=1, claim_by=1_700_000_000_000),
+        replace(line, ahead=0, wait_s=(0, 7_000), message=None, form_note=True, leave_url=None, refresh_s=600),
+        replace(line, ahead=None, wait_s=None, place=12_345, at_random=True),
+        replace(line, ahead=None, wait_s=None, opens_s=754, undrawn=True),
+        replace(line, ahead=9_999_999, wait_s=(40_000, 90_000)),
+    ]
+    for view in views:
+        whole = pages.waiting(view, language)
+        assert whole == rendered(pages, view)
+        again = pages.sheet(view, language)
+        assert again.page(view.number, view.ahead, view.wait_s, view.page_url) == whole
+        other = replace(view, number=77, page_url="/event/<&>", ahead=view.ahead and view.ahead + 5)
+        if _ahead(other.ahead) == _ahead(view.ahead):
+            assert again.page(other.number, other.ahead, other.wait_s, other.page_url) == rendered(pages, other)
+
+
+def test_one_sheet_is_for_all_addresses():
+    """Whatever addresses visitors come to, they take no memory beyond the answer."""
+    pages = Pages(TEMPLATES)
+    for one in range(5):
+        page = pages.waiting(replace(LINE, page_url=f"/event/?{one}"))
+        assert f'href="/event/?{one}"'.encode() in page
+    assert pages._sheet.cache_info().currsize == 1

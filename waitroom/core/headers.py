@@ -41,6 +41,10 @@ LANGUAGES_BYTES_MAX = 256
 LANGUAGES_KEPT = 1024
 """Readings of it that are remembered: a crowd speaks few languages, and spells them in a few ways."""
 
+AGENT_BYTES_KEPT_MAX = 512
+AGENTS_KEPT = 1024
+"""How long a ``User-Agent`` may be to be remembered, and how many are: a crowd comes with a few hundred of them."""
+
 RANGES_MAX = 64
 """Media ranges of ``Accept`` that are read. Browsers send about eight."""
 
@@ -58,6 +62,8 @@ nobody outside can make it grow."""
 
 # Upper case to lower; whatever is no letter or digit to a dash.
 _PLAIN = re.sub(rb"[^a-z0-9]", b"-", bytes(range(256)).lower())
+
+_PURPOSES = frozenset({b"sec-purpose", b"purpose", b"x-purpose", b"x-moz"})
 
 # The names by which crawlers say who they are. No bare "bot": it stands in the names of telephones too.
 _CRAWLER = re.compile(
@@ -608,13 +614,21 @@ def _quality(parameters: bytes) -> float:
 
 def is_prefetch(fields: Mapping[bytes, bytes]) -> bool:
     """Tell whether a browser asks ahead of its visitor, who may never come."""
-    asked = b" ".join(fields.get(name, b"") for name in (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")).lower()
+    if _PURPOSES.isdisjoint(fields):
+        return False
+    asked = b" ".join(fields.get(name, b"") for name in _PURPOSES).lower()
     return any(word in asked for word in (b"prefetch", b"prerender", b"preview"))
 
 
 def is_crawler(fields: Mapping[bytes, bytes]) -> bool:
     """Tell whether the client says that it is a program which reads pages for search engines, previews or archives."""
-    return _CRAWLER.search(fields.get(b"user-agent", b"")) is not None
+    agent = fields.get(b"user-agent", b"")
+    return _names_a_crawler(agent) if len(agent) <= AGENT_BYTES_KEPT_MAX else _CRAWLER.search(agent) is not None
+
+
+@lru_cache(AGENTS_KEPT)
+def _names_a_crawler(agent: bytes) -> bool:
+    return _CRAWLER.search(agent) is not None
 
 
 def same_site(fields: Mapping[bytes, bytes], host: str) -> bool | None:

@@ -32,7 +32,7 @@ from array import array
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from waitroom.core import draw as lots
 from waitroom.core.inlet import Admissions
@@ -115,10 +115,10 @@ LATE_MS = 250
 """A slot is kept a tick past its end: the use of its pass may still be on the way, noted by another worker."""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRequest:
+class JoinRequest(NamedTuple):
     """A wish to join: the new visitor's id, when their page is told to ask first, and an optional repeat key.
 
+    It and ``Joined`` are tuples because a crowd makes three of them each: they cost a third, and travel as they are.
     ``invite`` is the id of an invite, good until ``invite_until_ms``; with it comes the ``number`` of who has a place.
     ``members`` are pseudonyms of the account that the place is to belong to, all of the same one; none: of nobody's.
     """
@@ -132,8 +132,7 @@ class JoinRequest:
     members: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(NamedTuple):
     """The number given, and how many are before it.
 
     ``end_ms`` above zero means admitted, since ``joined_ms``; the clock has stood still for ``stood_ms`` by now.
@@ -836,9 +835,9 @@ class Line:
         """Return the answer to a join as it is now."""
         slot = self._inside.get(self._place(joined.number))
         if slot is None:
-            return replace(joined, end_ms=0)
+            return joined._replace(end_ms=0)
         # Whoever was admitted meanwhile gets the very pass again, which states the time of the admission.
-        return replace(joined, joined_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
+        return joined._replace(joined_ms=slot.admitted_ms, end_ms=slot.end_ms, stood_ms=self.stood_ms)
 
     def _of_member(self, request: JoinRequest, now_ms: int) -> Joined | None:
         """Return how the account of a request got the place that it has; None when it has none."""
@@ -894,7 +893,7 @@ class Line:
             place = joined.number
         if joined.number:
             # How many were used before it stands where people ahead do: their line is in this order.
-            self.invites[invite] = (request.invite_until_ms, replace(joined, ahead=self.invites_used))
+            self.invites[invite] = (request.invite_until_ms, joined._replace(ahead=self.invites_used))
             self.invites_used += 1
             if self.touched is not None:
                 self.touched_keys.add(INVITE_KEY + invite)

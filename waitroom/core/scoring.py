@@ -32,9 +32,13 @@ class Estimates:
         self._every = 1
         self._told: dict[int, list[tuple[int, int, int, int]]] = {}
 
+    def keeps(self, number: int) -> bool:
+        """Whether anything is kept of what a number is told."""
+        return not number % self._every
+
     def tell(self, number: int, range_s: tuple[int, int], now_ms: int, stood_ms: int) -> None:
         """Note that a number was told to wait between two numbers of seconds."""
-        if number % self._every:
+        if not self.keeps(number):
             return
         ranges = self._told.setdefault(number, [])
         if len(ranges) < RANGES_MAX:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from binascii import b2a_base64
 from typing import TYPE_CHECKING
 
 from itsdangerous import Signer
@@ -54,6 +55,9 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _VISITOR = re.compile(r"[0-9a-f]{16,32}")
 
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
 class _Sha256(SigningAlgorithm):
     """HMAC with SHA-256 in one call of C, a quarter of what an HMAC object costs."""
 
@@ -70,6 +74,11 @@ class _Signer(Signer):
             secret, salt, sep=".", key_derivation="hmac", digest_method=hashlib.sha256, algorithm=_Sha256()
         )
         self._derived = super().derive_key()
+
+    def seal(self, stated: str) -> str:
+        """Return what ``sign`` returns, in a third of the time."""
+        signature = b2a_base64(hmac.digest(self._derived, stated.encode(), "sha256"), newline=False)
+        return f"{stated}.{signature.translate(_URL_SAFE, b'=').decode()}"
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:  # noqa: ARG002 - part of the seam
         """Return the key that signs, whichever is named: there is one secret to a signer."""
@@ -92,10 +101,16 @@ class Keyring:
             for kind in (*_FIELDS, _MEMBER):
                 self._signers[kind, key_id(secret)] = _Signer(secret, salt=f"waitroom.{kind}.{_VERSION}")
         self._newest = key_id(secrets[-1])
+        self._ticket = f"{_TICKET}.{_VERSION}.{self._newest}."
+        self._ticket_signer = self._signers[_TICKET, self._newest]
 
     def sign_ticket(self, ticket: Ticket) -> str:
         """Return ``ticket`` as text."""
-        return self._sign(_TICKET, ticket.room, ticket.generation, ticket.number, ticket.visitor, ticket.issued_ms)
+        return self.sign_place(ticket.room, ticket.generation, ticket.number, ticket.visitor, ticket.issued_ms)
+
+    def sign_place(self, room: str, generation: int, number: int, visitor: str, issued_ms: int) -> str:
+        """Return the ticket of these words as text."""
+        return self._ticket_signer.seal(f"{self._ticket}{room}.{generation}.{number}.{visitor}.{issued_ms}")
 
     def sign_pass(self, entry_pass: Pass) -> str:
         """Return ``entry_pass`` as text."""
@@ -168,4 +183,4 @@ class Keyring:
 
     def _sign(self, kind: str, *fields: str | int) -> str:
         stated = ".".join((kind, _VERSION, self._newest, *map(str, fields)))
-        return self._signers[kind, self._newest].sign(stated).decode()
+        return self._signers[kind, self._newest].seal(stated)

@@ -20,7 +20,7 @@ from waitroom.model import Pass
 from waitroom.ports import Noted, Ticked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 VERSION = 5
 """Of everything here; it changes with every class that travels."""
@@ -31,7 +31,12 @@ FRAME_BYTES_MAX = 256 * 1024 * 1024
 
 Noun = TypeVar("Noun")
 
-_BULK = {kind: attrgetter(*(one.name for one in fields(kind))) for kind in (JoinRequest, Joined, Heard, Claimed, Pass)}
+_BULK: Mapping[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    JoinRequest: tuple,
+    Joined: tuple,
+    **{kind: attrgetter(*(one.name for one in fields(kind))) for kind in (Heard, Claimed, Pass)},
+}
+_MAKE = {JoinRequest: JoinRequest._make, Joined: Joined._make}
 
 
 def pack(kind: type[Any], items: Iterable[Any]) -> list[tuple[Any, ...]]:
@@ -41,7 +46,8 @@ def pack(kind: type[Any], items: Iterable[Any]) -> list[tuple[Any, ...]]:
 
 def unpack(kind: type[Noun], items: Iterable[tuple[Any, ...]]) -> list[Noun]:
     """Return tuples as nouns of one kind."""
-    return [kind(*item) for item in items]
+    make: Callable[[tuple[Any, ...]], Any] | None = _MAKE.get(kind)
+    return [kind(*item) for item in items] if make is None else list(map(make, items))
 
 
 def pack_passes(passes: Iterable[Pass]) -> list[tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from waitroom.core import cors
 from waitroom.model import Pass, VisitorState
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from waitroom.model import Room
     from waitroom.service import RoomService, Told
     from waitroom.web.messages import Headers
-    from waitroom.web.pages import Pages
+    from waitroom.web.pages import Pages, Sheet
 
 RETRY_S = 5
 """When to try again after a refusal that says nothing better: a shop that is down, a prefetch."""
@@ -136,6 +136,20 @@ def seen_there(target: str, cookies: Headers) -> Reply:
     return Reply(303, [_NO_STORE, _NO_INDEX, _PLAIN, location, *cookies])
 
 
+class Leaf(NamedTuple):
+    """A waiting page that wants only a visitor's numbers, address and token: its sheet, status, header lines."""
+
+    sheet: Sheet
+    status: int
+    head: bytes
+
+    def reply(self, told: Told, page_url: str, cookie: bytes) -> Reply:
+        """Return one visitor's page; ``cookie`` is a header line."""
+        assert told.number is not None
+        body = self.sheet.page(told.number, told.ahead, told.wait_s, page_url)
+        return Reply(self.status, body=body, ready=self.head + cookie)
+
+
 class Answers:
     """The answers that are pages, from one set of templates and in one language."""
 
@@ -150,17 +164,27 @@ class Answers:
     ) -> Reply:
         """Return the waiting page. ``scripted``: the browser showed that it runs scripts, which keep it up to date."""
         assert told.number is not None
+        sheet, headers = self._waiting(service, told, form=form, scripted=scripted)
+        page = sheet.page(told.number, told.ahead, told.wait_s, page_url)
+        return Reply(service.room.queueing_status_code, [*headers, *cookies], page)
+
+    def leaf(self, service: RoomService, told: Told, *, form: bool, scripted: bool) -> Leaf:
+        """Return the waiting page of all who are told the same, but for numbers, address and token."""
+        sheet, headers = self._waiting(service, told, form=form, scripted=scripted)
+        return Leaf(sheet, service.room.queueing_status_code, b"".join([b"%b: %b\r\n" % field for field in headers]))
+
+    def _waiting(self, service: RoomService, told: Told, *, form: bool, scripted: bool) -> tuple[Sheet, Headers]:
         refresh_s = math.ceil(told.refresh_s)
         room = service.room
-        page = self._pages.waiting(
+        sheet = self._pages.sheet(
             WaitingView(
                 room=room.name,
                 state=told.state,
-                number=told.number,
-                ahead=told.ahead,
-                wait_s=told.wait_s,
+                number=0,
+                ahead=None,
+                wait_s=None,
                 refresh_s=refresh_s,
-                page_url=page_url,
+                page_url="",
                 me_url=f"/.waitroom/{room.name}/me",
                 leave_url=f"/.waitroom/{room.name}/leave",
                 claim_by=told.claim_by,
@@ -174,10 +198,10 @@ class Answers:
             ),
             self._language,
         )
-        headers = [*self._headers(told.state), _retry(refresh_s), *cookies]
+        headers = [*self._headers(told.state), _retry(refresh_s)]
         if not scripted:
             headers.append((b"Refresh", b"%d" % refresh_s))
-        return Reply(room.queueing_status_code, headers, page)
+        return sheet, headers
 
     def full(self, service: RoomService, page_url: str) -> Reply:
         """Return the page for whom the line has no place: 503, and when to try again."""

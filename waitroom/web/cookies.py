@@ -33,6 +33,12 @@ class Form:
     names: frozenset[bytes]
     attributes: str
 
+    def around(self, max_age_s: int) -> tuple[bytes, bytes]:
+        """Return the header line that sets it, before and after the token."""
+        name, value = self.header("\0", max_age_s)
+        before, after = (b"%b: %b\r\n" % (name, value)).split(b"\0")
+        return before, after
+
     def header(self, token: str, max_age_s: int) -> tuple[bytes, bytes]:
         """Return the header that sets it; without a token and for no time it takes it away."""
         text = f"{self.name}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; {self.attributes}"

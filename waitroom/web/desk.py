@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import quote, urlencode
@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 
     from waitroom.clock import Clock
     from waitroom.core.assertion import AssertionSigner
-    from waitroom.core.queueing import Claimed
+    from waitroom.core.gate import Decision
+    from waitroom.core.queueing import Claimed, Joined
     from waitroom.core.routing import OwnPath, Route
     from waitroom.errors import UpstreamError
     from waitroom.model import Address, Invite, Room, Settings
     from waitroom.service import RoomService
     from waitroom.upstream import Origin
+    from waitroom.web.answers import Leaf
     from waitroom.web.joinlimit import JoinLimit
     from waitroom.web.messages import Headers, Request, Verdict
 
@@ -68,6 +70,9 @@ _REFUSED = {
 }
 
 
+_NOTHING = Carried()
+
+
 @dataclass(slots=True)
 class Visit:
     """One request to a room: what was read from it, gathered so that the steps below can share it."""
@@ -80,6 +85,67 @@ class Visit:
     by_cookie: bool
     document: bool
     looked_up: bool = False
+    arrival: Arrival | None = None
+
+
+_TELLING = (
+    b"host",
+    b"accept",
+    b"accept-language",
+    b"origin",
+    b"purpose",
+    b"referer",
+    b"sec-fetch-dest",
+    b"sec-fetch-mode",
+    b"sec-fetch-site",
+    b"sec-purpose",
+    b"user-agent",
+    b"x-moz",
+    b"x-purpose",
+    b"x-requested-with",
+    b"access-control-request-method",
+)
+"""The headers that say something about who comes without a token. ``Arrival`` is made from these alone, so that it is
+true of every request that has them in common, whatever the address: each advertisement has another."""
+
+_ARRIVALS_MAX = 1_024
+_ARRIVAL_BYTES_MAX = 2_048
+"""How many arrivals are kept, and of how long a key: some 4 MB at most, whoever sends what."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """What a request without a token says, whoever sends it: read once for a crowd that comes with the same words.
+
+    ``cookie`` is the header line that gives a ticket, before and after it. ``decision`` and ``leaves`` were worked out
+    from the room's view number ``views``, and hold as long as that is the last.
+    """
+
+    shown: Shown
+    answers: Answers
+    scripted: bool
+    cookie: tuple[bytes, bytes]
+    views: int = -1
+    decision: Decision | None = None
+    leaves: dict[tuple[VisitorState, float, int | None], Leaf] = field(default_factory=dict)
+
+    def decide(self, service: RoomService) -> Decision:
+        """Return the gate's decision; without a token it is the same until the view changes."""
+        if self.decision is None or self.views != service.views:
+            self.views, self.decision = service.views, service.decide(self.shown)
+            self.leaves = {}
+        return self.decision
+
+    def page(self, service: RoomService, told: Told, page_url: str, ticket: str) -> Reply:
+        """Return the waiting page of whoever has just joined, and goes to ``page_url`` at the turn."""
+        self.decide(service)
+        key = (told.state, told.refresh_s, service.opens_s())
+        leaf = self.leaves.get(key)
+        if leaf is None:
+            leaf = self.answers.leaf(service, told, form=not self.shown.safe, scripted=self.scripted)
+            self.leaves[key] = leaf
+        before, after = self.cookie
+        return leaf.reply(told, page_url, before + ticket.encode() + after)
 
 
 class Desk:
@@ -121,6 +187,8 @@ class Desk:
         named = (room.member_header for room in settings.rooms)
         self._identities = frozenset(name for name in named if name is not None)
         self._speakers: set[str] = set()
+        self._arrivals: dict[tuple[object, ...], Arrival] = {}
+        self._written = lru_cache(maxsize=4096)(lambda peer: policy.client_address((), peer, ())[0])
 
     def __call__(self, request: Request) -> Verdict | Awaitable[Verdict]:
         """Return what is to be done with ``request``."""
@@ -171,6 +239,10 @@ class Desk:
         assert route.room is not None
         if route.for_another:
             self._note_speaker(request, route.room.name)
+        visit = self._arrive(request, self._services[route.room.name])
+        if visit is not None:
+            assert visit.arrival is not None
+            return self._act(visit, visit.arrival.decide(visit.service))
         visit = self._visit(request, self._services[route.room.name])
         if visit.carried.newer:
             return self._away(visit, "its generation is not known yet")
@@ -202,7 +274,9 @@ class Desk:
             ticket=visit.carried.ticket,
             entry_pass=visit.carried.entry_pass,
         )
-        decision = visit.service.decide(shown)
+        return self._act(visit, visit.service.decide(shown))
+
+    def _act(self, visit: Visit, decision: Decision) -> Verdict | Awaitable[Verdict]:
         match decision:
             case Forward():
                 if visit.looked_up and decision.entry_pass is not None:
@@ -216,11 +290,64 @@ class Desk:
             case Admit():
                 return self._admit(visit, decision)
             case TurnAway(Refusal.FULL) if visit.service.room.member_header is not None:
-                return self._join(visit, form=request.method not in _SAFE)  # it may have a place: the store knows
+                return self._join(visit, form=visit.request.method not in _SAFE)  # it may have a place: the store knows
             case TurnAway():
                 return self._turn_away(visit, decision.reason)
             case _:
                 assert_never(decision)
+
+    def _arrive(self, request: Request, service: RoomService) -> Visit | None:
+        """Return the visit of somebody who shows no token of the room's, good or bad; None of anybody else."""
+        fields = request.fields
+        cookie = self._cookies[service.room.name]
+        if b"waitroom-ticket" in fields or b"waitroom-pass" in fields:
+            return None
+        if b"cookie" in fields and policy.cookies_sent(request.headers, cookie.names):
+            return None
+        if self._is_proxy(request.peer):
+            client, https = policy.client_address(request.headers, request.peer, self._trusted)
+        else:
+            client, https = self._written(request.peer), False
+        told = tuple(map(fields.get, _TELLING))
+        key = (service.room.name, request.method, request.host, https, *told)
+        arrival = self._arrivals.get(key)
+        if arrival is None:
+            said = {name: value for name, value in zip(_TELLING, told, strict=True) if value is not None}
+            arrival = self._read_arrival(replace(request, target=b"", headers=[], fields=said), service, https=https)
+            if sum(map(len, said.values())) <= _ARRIVAL_BYTES_MAX:
+                if len(self._arrivals) == _ARRIVALS_MAX:
+                    del self._arrivals[next(iter(self._arrivals))]
+                self._arrivals[key] = arrival
+        return Visit(
+            request,
+            service,
+            _NOTHING,
+            client,
+            https,
+            by_cookie=False,
+            document=arrival.shown.document,
+            arrival=arrival,
+        )
+
+    def _read_arrival(self, request: Request, service: RoomService, *, https: bool) -> Arrival:
+        """Read what a request says of itself that brings no token."""
+        room, fields = service.room, request.fields
+        document, safe = policy.is_document(request.method, fields), request.method in _SAFE
+        shown = Shown(
+            document=document,
+            safe=safe,
+            prefetch=policy.is_prefetch(fields),
+            crawler=document and policy.is_crawler(fields),
+            preflight=cors.is_preflight(request.method, fields),
+            from_here=policy.same_site(fields, request.host) is not False,
+        )
+        form = self._cookies[room.name].form(request.host, https=https)
+        return Arrival(
+            shown,
+            self._in_words(request, room.name),
+            _is_scripted(request),
+            form.around(answers.ticket_cookie_s(room)),
+        )
 
     def _visit(self, request: Request, service: RoomService) -> Visit:
         """Read what a request carries for a room."""
@@ -287,7 +414,7 @@ class Desk:
         member = self._member(visit)
         if isinstance(member, members.Unknown):
             return self._nobody(visit, member)
-        wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s())
+        wait_s = self._joins.wait_s(visit.client, self._clock.monotonic_s()) if self._joins.limits else 0.0
         if wait_s:
             self._note("joins-per-client", visit.service.room.name, visit.client)
             return self._pages_for(visit).busy(self._page_url(visit.request, form=form), math.ceil(wait_s))
@@ -325,19 +452,22 @@ class Desk:
         for word in found.unknown:
             logger.warning("the origin says %s", word, extra={"reason": "unknown-command", "room": room})
 
-    async def _joined(self, visit: Visit, member: bytes | None, *, form: bool) -> Verdict:
+    def _joined(self, visit: Visit, member: bytes | None, *, form: bool) -> Awaitable[Verdict]:
+        """Join with whoever else comes now. No task: what is made of it is made when the commit is done."""
         service = visit.service
-        try:
-            joined, told = await service.join(member=member)
-        except StoreAway as error:
-            return self._away(visit, str(error))
-        reach("join-answered")
-        if joined.end_ms:
-            return self._let_in(visit, service.joined_pass(joined))
-        if not joined.number:
-            return self._turn_away(visit, _REFUSED[told.state])
-        ticket = service.ticket_text(service.ticket(joined))
-        return self._waiting(visit, told, self._ticket_cookies(visit, ticket), form=form)
+
+        def made(joined: Joined, told: Told) -> Verdict:
+            reach("join-answered")
+            if joined.end_ms:
+                return self._let_in(visit, service.joined_pass(joined))
+            if not joined.number:
+                return self._turn_away(visit, _REFUSED[told.state])
+            ticket = service.joined_text(joined)
+            if visit.arrival is not None:
+                return visit.arrival.page(service, told, self._page_url(visit.request, form=form), ticket)
+            return self._waiting(visit, told, self._ticket_cookies(visit, ticket), form=form)
+
+        return service.joining(made, lambda error: self._away(visit, str(error)), member=member)
 
     async def _admit(self, visit: Visit, decision: Admit) -> Verdict:
         """Trade the ticket for a pass, and forward the very request that brought it."""
@@ -379,12 +509,12 @@ class Desk:
         told = service.waiting(ticket.number, state, whole=whole)
         if claimed.retry_ms:
             retry_s = claimed.retry_ms / 1000
-            told = replace(told, refresh_s=max(1.0, math.ceil(retry_s) if whole else retry_s))
+            told = told._replace(refresh_s=max(1.0, math.ceil(retry_s) if whole else retry_s))
         return told
 
     def _waiting(self, visit: Visit, told: Told, cookies: Headers, *, form: bool) -> Reply:
-        scripted = any(name in visit.request.fields for name in (b"sec-fetch-mode", b"sec-fetch-site"))
         page_url = self._page_url(visit.request, form=form)
+        scripted = _is_scripted(visit.request)
         return self._pages_for(visit).waiting(visit.service, told, page_url, cookies, form=form, scripted=scripted)
 
     def _told_where(self, visit: Visit) -> Reply | None:
@@ -515,7 +645,7 @@ class Desk:
         elif ticket is not None and joined.number == ticket.number:
             cookies = []  # the place they had, in both lines now
         else:
-            cookies = self._ticket_cookies(visit, service.ticket_text(service.ticket(joined)))
+            cookies = self._ticket_cookies(visit, service.joined_text(joined))
         return answers.seen_there(_front(service.room), cookies)
 
     def _spent(self, visit: Visit) -> Reply:
@@ -579,7 +709,7 @@ class Desk:
             return answers.told_json(service, told, extra, self._pass_cookies(visit, entry_pass))
         if not joined.number:
             return answers.told_json(service, told, {}, [])
-        text = service.ticket_text(service.ticket(joined))
+        text = service.joined_text(joined)
         return answers.told_json(service, told, {"ticket": text}, self._ticket_cookies(visit, text))
 
     def _api_claim(self, visit: Visit) -> Reply | Awaitable[Reply]:
@@ -753,6 +883,11 @@ def _front(room: Room) -> str:
 
 def _read(service: RoomService, cookies: list[str], by_header: list[tuple[str, type[Ticket | Pass] | None]]) -> Carried:
     return service.read([*((text, None) for text in cookies), *by_header]) if cookies or by_header else Carried()
+
+
+def _is_scripted(request: Request) -> bool:
+    """Whether a browser showed that it runs scripts, which keep a page up to date."""
+    return b"sec-fetch-mode" in request.fields or b"sec-fetch-site" in request.fields
 
 
 def _came_from(request: Request) -> str | None:

@@ -27,10 +27,11 @@ _6TO4_PREFIX_BITS = 48
 
 
 class JoinLimit:
-    """Buckets of joins by client address. ``per_minute`` None limits nobody."""
+    """Buckets of joins by client address. ``per_minute`` None ``limits`` nobody."""
 
     def __init__(self, per_minute: int | None, *, spare_private: bool) -> None:
         self._per_minute = per_minute
+        self.limits = per_minute is not None
         self._spare_private = spare_private
         self._buckets: dict[str, tuple[float, float]] = {}
 

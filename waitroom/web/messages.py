@@ -43,12 +43,16 @@ class Request:
 
 @dataclass(slots=True)
 class Reply:
-    """An answer of ours. The wire adds Date, Content-Length and Connection, and leaves out the body for HEAD."""
+    """An answer of ours. The wire adds Date, Content-Length and Connection, and leaves out the body for HEAD.
+
+    ``ready`` are header lines that were made before, each with its CRLF; they follow ``headers``.
+    """
 
     status: int
     headers: Headers = field(default_factory=list)
     body: bytes = b""
     close: bool = False
+    ready: bytes = b""
 
 
 @dataclass(slots=True)

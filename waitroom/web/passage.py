@@ -161,7 +161,8 @@ class Passage:
             body = b""
             if status == NO_CONTENT:
                 tail = wire.hall.date_line + self._connection(keep=keep)
-        head = write_head(_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, reply.headers, tail)
+        start = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        head = write_head(start, reply.headers, reply.ready + tail if reply.ready else tail)
         self.started = True
         wire.transport.write(head if request.method == b"HEAD" else head + body)
         wire.finish(self, keep=keep)

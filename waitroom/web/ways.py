@@ -8,6 +8,7 @@ them, and ``waitroom explain`` tells of them; since both ask here, neither can s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from waitroom.core.asker import Asker
@@ -51,6 +52,10 @@ Way = Refusal | Ours | Forward | Gate
 
 _ORDINARY = Forward(ORDINARY)
 
+_TARGETS_KEPT = 1_024
+_KEPT_TARGET_BYTES_MAX = 512
+"""How many targets are remembered that were read every way, and how long ones: half a megabyte, whoever sends what."""
+
 
 class Ways:
     """The sites and the rooms of a configuration, made ready."""
@@ -60,6 +65,8 @@ class Ways:
         self._sites = Sites(settings.sites, settings.origin)
         self._trusted = settings.trusted_proxies
         self._room_origins = {room.name: room.origin for room in settings.rooms}
+        # A crowd comes to one address, and reading it every way costs more than all the rest of its way.
+        self._kept = lru_cache(_TARGETS_KEPT)(self._read)
 
     def way(self, request: Request) -> Way:
         """Return which way a request goes."""
@@ -71,12 +78,17 @@ class Ways:
             return _ORDINARY
         if request.target.startswith(OWN) and (own := own_path(request.target)) is not None:
             return Ours(own)  # what every waiting visitor asks for needs no other readings
-        seen = readings(request.target)
-        own = own_path(request.target, seen)
+        if self.router.asks_who or len(request.target) > _KEPT_TARGET_BYTES_MAX:
+            return self._read(request.host, request.target, request.method, self.asker(request))
+        return self._kept(request.host, request.target, request.method)
+
+    def _read(self, host: str, target: bytes, method: bytes, asker: Asker | None = None) -> Way:
+        """Return which way a target goes that may be a room's, or ours in an odd spelling."""
+        seen = readings(target)
+        own = own_path(target, seen)
         if own is not None:
             return Ours(own)
-        method = request.method.decode("ascii", "replace")
-        route = self.router.route(request.host, request.target, method, seen, self.asker(request))
+        route = self.router.route(host, target, method.decode("ascii", "replace"), seen, asker)
         if route.room is None:
             return _ORDINARY
         return Forward(route) if route.bypassed else Gate(route)
