@@ -183,7 +183,7 @@ class Desk:
         except StoreAway as error:
             return self._away(visit, str(error))
         if held is not None:
-            visit.carried, visit.looked_up = replace(visit.carried, entry_pass=held, ended=None), True
+            visit.carried, visit.looked_up = visit.carried._replace(entry_pass=held, ended=None), True
         verdict = self._decide(visit)
         return verdict if isinstance(verdict, Reply | Relay | Gather) else await verdict
 
@@ -355,7 +355,7 @@ class Desk:
         told = service.waiting(ticket.number, state, whole=whole)
         if claimed.retry_ms:
             retry_s = claimed.retry_ms / 1000
-            told = replace(told, refresh_s=max(1.0, math.ceil(retry_s) if whole else retry_s))
+            told = told._replace(refresh_s=max(1.0, math.ceil(retry_s) if whole else retry_s))
         return told
 
     def _waiting(self, visit: Visit, told: Told, cookies: Headers, *, form: bool) -> Reply:
