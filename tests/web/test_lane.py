@@ -307,13 +307,13 @@ def test_however_it_is_spelled_the_answer_is_the_ordinary_one(stated, joined, he
     held = tokens(joined)
 
     async def play():
-        steps = [("tick", 1.0)]
         for line in LINES:
+            steps = [("tick", 1.0)]
             for cookie in COOKIES:
                 for one, other in ((4, 5), (0, 3), (5, 4), (6, 7), (8, 4), (9, 4), (10, 5), (11, 4)):
                     steps.append(as_sent(("ask", peer, head, line, COOKIES[0], 4, 4), held))
                     steps.append(as_sent(("ask", peer, head, line, cookie, one, other), held))
-        await both(stated, steps)
+            await both(stated, steps)
 
     asyncio.run(play())
 
