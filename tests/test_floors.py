@@ -49,6 +49,7 @@ FLOORS = {
 
 EDGES = ("store", "upstream")
 PURE = {
+    "binascii",
     "__future__",
     "dataclasses",
     "typing",
