@@ -50,6 +50,7 @@ FLOORS = {
 
 EDGES = ("store", "ledger", "upstream")
 PURE = {
+    "binascii",
     "__future__",
     "dataclasses",
     "typing",

@@ -37,6 +37,7 @@ from waitroom.web.catalogs import SOURCE
 from waitroom.web.desk import Desk
 from waitroom.web.hall import Hall
 from waitroom.web.joinlimit import JoinLimit
+from waitroom.web.lane import Lane
 from waitroom.web.pages import Pages
 from waitroom.web.wire import check_uvicorn, wire_class
 
@@ -130,12 +131,14 @@ async def build(settings: Settings, secret_keys: Sequence[str], store_address: b
     desk = Desk(
         settings, services, origins, pages_of(settings), limit, signer=AssertionSigner(secret_keys[-1]), clock=clock
     )
+    hall = Hall(desk, settings.limits)
+    hall.lane = Lane(settings, services, hall)
     return Parts(
         settings=settings,
         store=store,
         ticker=Ticker(services.values(), store),
         desk=desk,
-        hall=Hall(desk, settings.limits),
+        hall=hall,
         origins=origins,
     )
 

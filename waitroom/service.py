@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from waitroom.core import draw, gate
@@ -163,8 +163,7 @@ class Told(NamedTuple):
     place: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """The tokens a request carries for this room, as far as they are any good; ``invalid`` lists why others are not.
 
     ``newer``: one is of a generation that the record lost. It will know it again in a moment; until then nothing may
@@ -485,17 +484,20 @@ class RoomService:
 
         ``whole``: told in whole seconds, rounded up, as a page without script can only count those.
         """
-        ahead = self.view.ahead(number)
-        told_s = self._told_s(ahead, hidden=hidden)
+        view, now_ms = self.view, self.now_ms()
+        ahead = view.ahead(number)
+        wait_s = self._wait_s(ahead)
+        told_s = self._interval_s(ahead, wait_s, hidden=hidden)
         told_s = math.ceil(told_s) if whole else told_s
-        self.hear(number, told_s, visible=not hidden)
-        state = _STOPPED.get(self.view.state, state)
+        self._hear(number, told_s, now_ms, visible=not hidden)
+        state = _STOPPED.get(view.state, state)
         if self.unordered:
             told = Told(state, number, None, self._random_range(), told_s)
         else:
-            place = None if self.view.order is None else self.view.order.rank(number)
-            told = Told(state, number, ahead, self._range(self._invited_wait_s(number, ahead)), told_s, place=place)
-        self._judge_later(told)
+            place = None if view.order is None else view.order.rank(number)
+            wait_s = self._invited_wait_s(number, wait_s) if view.invited else wait_s
+            told = Told(state, number, ahead, self._range(wait_s), told_s, None, None, place)
+        self._judge_later(told, now_ms)
         return told
 
     def receipt(self, carried: Carried) -> dict[str, object] | None:
@@ -511,7 +513,9 @@ class RoomService:
 
     def hear(self, number: int, told_s: float, *, visible: bool) -> None:
         """Note that a number asked for itself and was told to come back in ``told_s``."""
-        now_ms = self.now_ms()
+        self._hear(number, told_s, self.now_ms(), visible=visible)
+
+    def _hear(self, number: int, told_s: float, now_ms: int, *, visible: bool) -> None:
         silent_until_ms = now_ms + int(silence_s(told_s, self.room.refresh) * 1000)
         before = self._heard.get(number)
         self._heard[number] = Heard(number, silent_until_ms, visible or (before is not None and before.visible), now_ms)
@@ -660,7 +664,7 @@ class RoomService:
             # This view may not know yet who left; what is shown first must not be less than what it will answer.
             ahead = max(joined.ahead, self._ahead(joined.number))
             told = Told(state, joined.number, ahead, self._range(self._wait_s(ahead)), told_s)
-        self._judge_later(told)
+        self._judge_later(told, self.now_ms())
         return told
 
     def _ahead(self, number: int) -> int:
@@ -675,12 +679,16 @@ class RoomService:
 
     def _keep(self, tickets: dict[int, Ticket], now_ms: int) -> Ticket | None:
         """Return the ticket that counts: the smallest number whose place still exists. The others are given up."""
-        alive = sorted(number for number in tickets if gate.stands(self.view, number, now_ms) is not VisitorState.NONE)
+        if not tickets:
+            return None
+        alive = [number for number in tickets if gate.stands(self.view, number, now_ms) is not VisitorState.NONE]
         if not alive:
             return None
-        for number in alive[1:]:
-            self._give_up(number)
-        return tickets[alive[0]]
+        kept = min(alive)
+        for number in alive:
+            if number != kept:
+                self._give_up(number)
+        return tickets[kept]
 
     def _give_up(self, number: int) -> asyncio.Future[None]:
         """Count a number for gone from now on, and have the store know; what fails is asked for again."""
@@ -718,7 +726,8 @@ class RoomService:
 
     def _know(self, generation: int, number: int) -> None:
         """Remember the largest number that was issued or is signed."""
-        if (generation, number) > (self._known.generation, self._known.number):
+        known = self._known
+        if generation > known.generation or (generation == known.generation and number > known.number):
             self._known = Known(generation, number)
 
     def refused(self) -> VisitorState:
@@ -766,20 +775,20 @@ class RoomService:
         """Return the range that is told to everybody alike where nobody is ahead of anybody."""
         return wait_range(self._wait_s(self.view.present) if self.at_random else None, at_random=True)
 
-    def _judge_later(self, told: Told) -> None:
+    def _judge_later(self, told: Told, now_ms: int) -> None:
         """Note the wait that a visitor is told; of who missed a call, or is told that nobody is called, none counts."""
         assert told.number is not None
         if told.state is not VisitorState.WAITING:
             self.estimates.forget(told.number)
         elif told.wait_s is not None and self.estimates.keeps(told.number):
-            self.estimates.tell(told.number, told.wait_s, self.now_ms(), self.view.stood_ms)
+            self.estimates.tell(told.number, told.wait_s, now_ms, self.view.stood_ms)
 
     def _pace_wait_s(self, ahead: int) -> float | None:
         return expected_wait_s(ahead, self._free, self.room.new_users_per_minute, self._freed_per_s)
 
-    def _invited_wait_s(self, number: int, ahead: int) -> float | None:
-        """Return the expected wait of a number: of one of the invited, who is called at the turn in either line."""
-        wait_s, before = self._wait_s(ahead), self.view.invited.get(self.view.place(number))
+    def _invited_wait_s(self, number: int, wait_s: float | None) -> float | None:
+        """Return the expected wait of a number that would be ``wait_s``; an invited one is called in either line."""
+        before = self.view.invited.get(self.view.place(number))
         if before is None or self.room.priority is None or wait_s is None:
             return wait_s
         in_line_s = self._wait_s(self.view.ahead_of(self.view.place(number)))
@@ -795,7 +804,9 @@ class RoomService:
         if first and self.view.undrawn:
             # Whoever is drawn first and was never heard is waited for: so everybody is to be heard soon after joining.
             return interval_s(0.0, self.room.refresh)
-        wait_s = self._wait_s(ahead)
+        return self._interval_s(ahead, self._wait_s(ahead), hidden=hidden, first=first)
+
+    def _interval_s(self, ahead: int, wait_s: float | None, *, hidden: bool = False, first: bool = False) -> float:
         if self.at_random and wait_s is not None:
             wait_s = min(self._wait_s(self.view.present // 2) or 0.0, HALF_AN_HOUR_S)
         if self.view.state is RoomState.PREQUEUE and self.view.opening is not None:

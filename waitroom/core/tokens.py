@@ -15,10 +15,10 @@ clock is ahead; we carry times inside and the store's clock judges them.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import hmac
 import re
-from binascii import b2a_base64
 from typing import TYPE_CHECKING
 
 from itsdangerous import Signer
@@ -50,35 +50,54 @@ _TICKET_FIELDS = 8
 _PASS_FIELDS = 10
 _INVITE_FIELDS = 6
 _FIELDS = {_TICKET: _TICKET_FIELDS, _PASS: _PASS_FIELDS, _INVITE: _INVITE_FIELDS}
-# Digits without a leading zero, at most 16 of them: every number has one spelling and fits 2**53.
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
-_VISITOR = re.compile(r"[0-9a-f]{16,32}")
-
-
+_BLOCK_BYTES = 64
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+_KEY_ID = slice(len("t.1."), len("t.1.") + 8)
+_SIGNATURE_CHARS = 43
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+# Digits without a leading zero, at most 16 of them: every number has one spelling and fits 2**53.
+_N = "0|[1-9][0-9]{0,15}"
+_NUMBER = re.compile(_N)
+_VISITOR = re.compile(r"[0-9a-f]{16,32}")
+_SIGNED = rf"(%s\.{_VERSION}\.([0-9a-f]{{8}})\.([a-z0-9-]+)\.({_N})\.({_N})\.({_VISITOR.pattern})%s)\.([\w-]{{43}})"
+_TICKET_TEXT = re.compile(_SIGNED % (_TICKET, rf"\.({_N})"), re.ASCII)
+_PASS_TEXT = re.compile(_SIGNED % (_PASS, 3 * rf"\.({_N})"), re.ASCII)
+"""What tickets and passes look like. Of a text that does not, it is found out slowly what is wrong with it."""
 
 
 class _Sha256(SigningAlgorithm):
-    """HMAC with SHA-256 in one call of C, a quarter of what an HMAC object costs."""
+    """HMAC with SHA-256 (RFC 2104), begun once for the key: a copy of what was begun costs a third of beginning."""
 
-    def get_signature(self, key: bytes, value: bytes) -> bytes:
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(block.translate(_INNER))
+        self._outer = hashlib.sha256(block.translate(_OUTER))
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:  # noqa: ARG002 - part of the seam
         """Return the signature of ``value``."""
-        return hmac.digest(key, value, "sha256")
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(value)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 class _Signer(Signer):
     """A signer of itsdangerous' that derives its key once, and not for every token."""
 
     def __init__(self, secret: str, salt: str) -> None:
-        super().__init__(
-            secret, salt, sep=".", key_derivation="hmac", digest_method=hashlib.sha256, algorithm=_Sha256()
-        )
+        super().__init__(secret, salt, sep=".", key_derivation="hmac", digest_method=hashlib.sha256)
         self._derived = super().derive_key()
+        self.algorithm = _Sha256(self._derived)
+
+    def get_signature(self, value: str | bytes) -> bytes:
+        """Return the signature of ``value`` in Base64 for URLs, without padding."""
+        raw = self.algorithm.get_signature(self._derived, value.encode() if isinstance(value, str) else value)
+        return binascii.b2a_base64(raw, newline=False).translate(_URL_SAFE)[:_SIGNATURE_CHARS]
 
     def seal(self, stated: str) -> str:
         """Return what ``sign`` returns, in a third of the time."""
-        signature = b2a_base64(hmac.digest(self._derived, stated.encode(), "sha256"), newline=False)
-        return f"{stated}.{signature.translate(_URL_SAFE, b'=').decode()}"
+        return f"{stated}.{self.get_signature(stated).decode()}"
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:  # noqa: ARG002 - part of the seam
         """Return the key that signs, whichever is named: there is one secret to a signer."""
@@ -141,7 +160,7 @@ class Keyring:
 
     def is_newest(self, text: str) -> bool:
         """Whether ``text``, a token of ours, was signed by the newest key."""
-        return text.split(".", 3)[2] == self._newest
+        return text[_KEY_ID] == self._newest
 
     def read(self, text: str) -> Ticket | Pass:
         """Return what ``text`` states.
@@ -149,12 +168,16 @@ class Keyring:
         Raises ``InvalidToken`` with a reason of one word: ``oversized``, ``malformed``, ``unknown-kind``,
         ``unknown-key`` or ``forged``. Whether it is for this room, and still good, is for the caller to judge.
         """
-        kind, room, generation, number, visitor, *times = self._verified(text, (_TICKET, _PASS))
-        if not (all(map(_NUMBER.fullmatch, (generation, number, *times))) and _VISITOR.fullmatch(visitor)):
-            raise InvalidToken("malformed")
-        if kind == _TICKET:
-            return Ticket(room, int(generation), int(number), visitor, int(times[0]))
-        return Pass(room, int(generation), int(number), visitor, *map(int, times))
+        if (found := _TICKET_TEXT.fullmatch(text)) is not None:
+            stated, key, room, generation, number, visitor, time, signature = found.groups()
+            if self._is_signed(_TICKET, key, stated, signature):
+                return Ticket(room, int(generation), int(number), visitor, int(time))
+        elif (found := _PASS_TEXT.fullmatch(text)) is not None:
+            stated, key, room, generation, number, visitor, time, end, stood, signature = found.groups()
+            if self._is_signed(_PASS, key, stated, signature):
+                return Pass(room, int(generation), int(number), visitor, int(time), int(end), int(stood))
+        self._verified(text, (_TICKET, _PASS))
+        raise InvalidToken("malformed")
 
     def read_invite(self, text: str) -> Invite:
         """Return what the text of an invite states. Raises ``InvalidToken`` as ``read`` does."""
@@ -162,6 +185,12 @@ class Keyring:
         if not (_VISITOR.fullmatch(name) and _NUMBER.fullmatch(until_ms)):
             raise InvalidToken("malformed")
         return Invite(room, name, int(until_ms))
+
+    def _is_signed(self, kind: str, key: str, stated: str, signature: str) -> bool:
+        """Whether this is our signature, spelled as we spell it."""
+        signer = self._signers.get((kind, key))
+        # Re-signing and comparing texts, instead of decoding theirs, is what rules out other spellings.
+        return signer is not None and hmac.compare_digest(signer.get_signature(stated), signature.encode())
 
     def _verified(self, text: str, kinds: Sequence[str]) -> list[str]:
         """Return the kind, and what stands between the id of the key and the signature."""
@@ -176,7 +205,6 @@ class Keyring:
         signer = self._signers.get((fields[0], fields[2]))
         if signer is None:
             raise InvalidToken("unknown-key")
-        # Re-signing and comparing texts, instead of decoding theirs, is what rules out other spellings.
         if not (text.isascii() and hmac.compare_digest(signer.get_signature(stated), signature.encode())):
             raise InvalidToken("forged")
         return [fields[0], *fields[3:]]

@@ -44,12 +44,14 @@ ENDED_RETRY_S = 60
 CRAWLER_RETRY_S = 3600
 """When a search engine may look again: it takes 503 for a passing state, and a launch is over in an hour or two."""
 
+NOT_MODIFIED = 304
+
 TICKET_COOKIE_S = 7 * 86_400
 """How long a browser keeps a ticket, whatever comes. The record alone judges when a place is lost: a cookie that ended
 ``ticket_keep`` after the join would end a wait that is longer, although its holder was heard all the time."""
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
-"""``json.dumps`` makes an encoder for every call; waiting visitors ask too often for that."""
+"""``json.dumps`` makes an encoder for every call."""
 
 _NO_STORE = (b"Cache-Control", b"no-store")
 _HTML = (b"Content-Type", b"text/html; charset=utf-8")
@@ -88,23 +90,27 @@ def told_json(
     service: RoomService, told: Told, extra: Mapping[str, object], cookies: Headers, status: int = 200
 ) -> Reply:
     """Return the ``me`` object, with ``extra`` beside it: a token for those who keep no cookies, for one."""
-    body = {
-        "room": service.room.name,
-        "state": told.state,
-        "number": told.number,
-        "place": told.place,
-        "ahead": told.ahead,
-        "wait_s": told.wait_s,
-        "refresh_s": _plain(told.refresh_s),
-        "opens_at": service.opens_at_ms(),
-        "claim_by": told.claim_by,
-        "pass_until": told.pass_until,
-        "message": service.view.overrides.message,
-        **extra,
-    }
-    headers = [_JSON, _NO_STORE, _NO_INDEX, _PLAIN, _state(told.state), *cookies]
-    headers.append(_retry(math.ceil(told.refresh_s)))
-    return Reply(status, headers, _ENCODE(body).encode())
+    headers = [*told_headers(told.state), *cookies, _retry(math.ceil(told.refresh_s))]
+    return Reply(status, headers, told_body(service, told, extra))
+
+
+def told_headers(state: VisitorState) -> Headers:
+    """Return the headers of a ``me`` object, but for cookies and the time to come back."""
+    return [_JSON, _NO_STORE, _NO_INDEX, _PLAIN, _state(state)]
+
+
+def told_body(service: RoomService, told: Told, extra: Mapping[str, object]) -> bytes:
+    """Return the ``me`` object as JSON, with ``extra`` at its end."""
+    message = service.view.overrides.message
+    more = "".join([f',"{name}":{"null" if value is None else _ENCODE(value)}' for name, value in extra.items()])
+    return (
+        f'{{"room":"{service.room.name}","state":"{told.state.value}","number":{_number(told.number)},'
+        f'"place":{_number(told.place)},"ahead":{_number(told.ahead)},'
+        f'"wait_s":{_range(told.wait_s)},'
+        f'"refresh_s":{_plain(told.refresh_s)},"opens_at":{_number(service.opens_at_ms())},'
+        f'"claim_by":{_number(told.claim_by)},"pass_until":{_number(told.pass_until)},'
+        f'"message":{"null" if message is None else _ENCODE(message)}{more}}}'
+    ).encode()
 
 
 def shared_status(service: RoomService, etag: bytes | None) -> Reply:
@@ -126,7 +132,7 @@ def _shared(service: RoomService, body: bytes, tag: bytes, etag: bytes | None) -
     ]
     # Compared weakly: a proxy that compresses on the way marks the tag so.
     if etag is not None and tag in (part.strip().removeprefix(b"W/") for part in etag.split(b",")):
-        return Reply(304, headers, body)  # which is not sent: only its length is said
+        return Reply(NOT_MODIFIED, headers, body)  # which is not sent: only its length is said
     return Reply(200, [_JSON, *headers, _PLAIN, _NO_INDEX], body)
 
 
@@ -305,6 +311,14 @@ def _state(state: str) -> tuple[bytes, bytes]:
 
 def _retry(seconds: int) -> tuple[bytes, bytes]:
     return (b"Retry-After", b"%d" % seconds)
+
+
+def _number(value: int | None) -> int | str:
+    return "null" if value is None else value
+
+
+def _range(seconds: tuple[int, int] | None) -> str:
+    return "null" if seconds is None else f"[{seconds[0]},{seconds[1]}]"
 
 
 def _plain(seconds: float) -> float:

@@ -258,7 +258,7 @@ class Desk:
         except StoreAway as error:
             return self._away(visit, str(error))
         if held is not None:
-            visit.carried, visit.looked_up = replace(visit.carried, entry_pass=held, ended=None), True
+            visit.carried, visit.looked_up = visit.carried._replace(entry_pass=held, ended=None), True
         verdict = self._decide(visit)
         return verdict if isinstance(verdict, Reply | Relay | Gather) else await verdict
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from waitroom.model import WireLimits
+    from waitroom.web.lane import Lane
     from waitroom.web.messages import Desk, Verdict
     from waitroom.web.wire import Wire
 
@@ -71,6 +72,7 @@ class Hall:
         self.wires: set[Wire] = set()
         self.undecided: set[asyncio.Future[Verdict]] = set()
         self.gathering: set[Wire] = set()
+        self.lane: Lane | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, wire: Wire) -> None:

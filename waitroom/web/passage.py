@@ -40,7 +40,7 @@ BUSY = Reply(
 )
 """The answer when a fault of ours kept us from deciding."""
 
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 _NOT_FOR_BROWSERS = (b"waitroom-", b"cf-waiting-room-")
 
 
@@ -161,7 +161,7 @@ class Passage:
             body = b""
             if status == NO_CONTENT:
                 tail = wire.hall.date_line + self._connection(keep=keep)
-        start = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        start = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         head = write_head(start, reply.headers, reply.ready + tail if reply.ready else tail)
         self.started = True
         wire.transport.write(head if request.method == b"HEAD" else head + body)

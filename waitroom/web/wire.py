@@ -35,6 +35,7 @@ from waitroom.web.passage import Passage
 
 if TYPE_CHECKING:
     from waitroom.web.hall import Hall
+    from waitroom.web.lane import Shapes
     from waitroom.web.messages import Headers, Request
 
 DRAIN_BYTES = 64 * 1024
@@ -101,6 +102,7 @@ class Wire(asyncio.Protocol):
         "_peer",
         "_read_paused",
         "_served",
+        "_shapes",
         "_stash",
         "_state",
         "_taking",
@@ -131,6 +133,7 @@ class Wire(asyncio.Protocol):
         self._body_open = False
         self._body_seen = 0
         self._served = False
+        self._shapes: Shapes | None = None
         self._taking = False
         self._read_paused = False
         self._write_full = False
@@ -156,6 +159,8 @@ class Wire(asyncio.Protocol):
         self._served = hall.served < limits.connections_per_worker
         if self._served:
             hall.served += 1
+            if hall.lane is not None:
+                self._shapes = hall.lane.shapes(self._peer)
             if hall.draining:
                 self.shutdown()
         elif len(hall.wires) - hall.served > SPARE_CONNECTIONS:
@@ -169,7 +174,7 @@ class Wire(asyncio.Protocol):
         """Go on with what the state expects; what comes although reading is paused waits its turn."""
         if self._stash:
             self._stash += data
-        else:
+        elif not (self._state == _HEAD and self._shapes is not None and not self._partial and self._pass_by(data)):
             self._take(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it ended makes no difference
@@ -333,6 +338,20 @@ class Wire(asyncio.Protocol):
 
     # Taking bytes in.
 
+    def _pass_by(self, data: bytes) -> bool:
+        """Answer by the fast lane, if ``data`` is for it: what follows is as after any answer of ours."""
+        hall = self.hall
+        assert hall.lane is not None
+        assert self._shapes is not None
+        answer = None if hall.draining else hall.lane.answer(data, self._shapes)
+        if answer is None:
+            return False
+        hall.tally.requests += 1
+        hall.tally.replies += 1
+        self.transport.write(answer)
+        self._next()
+        return True
+
     def _take(self, data: bytes) -> None:
         """Use up ``data`` as far as the state allows, and stash the rest."""
         self._taking = True
@@ -378,6 +397,8 @@ class Wire(asyncio.Protocol):
         if isinstance(request, Refusal):
             self.refuse(request)
             return b""
+        if self._shapes is not None and self.hall.lane is not None:
+            self.hall.lane.learn(data[: len(data) - len(rest)], request)
         self._begin(request)
         return rest
 
