@@ -202,10 +202,9 @@ class Keyring:
             raise InvalidToken("unknown-kind")
         if len(fields) != _FIELDS[fields[0]] or fields[1] != _VERSION:
             raise InvalidToken("malformed")
-        signer = self._signers.get((fields[0], fields[2]))
-        if signer is None:
+        if (fields[0], fields[2]) not in self._signers:
             raise InvalidToken("unknown-key")
-        if not (text.isascii() and hmac.compare_digest(signer.get_signature(stated), signature.encode())):
+        if not (text.isascii() and self._is_signed(fields[0], fields[2], stated, signature)):
             raise InvalidToken("forged")
         return [fields[0], *fields[3:]]
 
