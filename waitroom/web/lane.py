@@ -42,7 +42,8 @@ HEAD_BYTES_MAX = 4096
 """A browser's head is a third of that, with the cookies of a shop."""
 
 SHAPES_MAX = 1024
-"""Shapes remembered. Browsers in use make some dozens for each room; these are 4 MB at the very most."""
+"""Shapes remembered, and as many of who comes by a trusted proxy. Browsers in use make some dozens for each room; each
+thousand is 4 MB at the very most."""
 
 _SPELLINGS = (b"\r\nCookie: ", b"\r\ncookie: ")
 _OTHERWISE = frozenset({b"waitroom-ticket", b"waitroom-pass", b"expect", b"transfer-encoding", b"content-length"})
@@ -88,6 +89,9 @@ class Lane:
         if request.http_version != "1.1" or not request.keep_alive or not _OTHERWISE.isdisjoint(request.fields):
             return
         shape, value = _cut(head)
+        shapes = self.shapes(request.peer)
+        if shape in shapes:
+            return  # this one asked for what is not the lane's to answer
         lines = [line for name, line in request.headers if name.lower() == b"cookie"]
         if lines != ([] if value is None else [value]):
             return  # there is another line beside the one that was cut, or it is read otherwise than cut
@@ -95,7 +99,6 @@ class Lane:
         answer = self._answer(way, request) if isinstance(way, ways.Ours) else None
         if answer is None:
             return
-        shapes = self.shapes(request.peer)
         if len(shapes) >= SHAPES_MAX:
             shapes.clear()
         shapes[shape] = answer
