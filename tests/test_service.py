@@ -14,7 +14,7 @@ from waitroom.core.queueing import Heard, JoinRequest
 from waitroom.core.tokens import Keyring
 from waitroom.core.waiting import HIDDEN_S, silence_s
 from waitroom.errors import StoreAway
-from waitroom.model import Pass, QueueingMethod, RoomState, Ticket, VisitorState
+from waitroom.model import Invite, Pass, Priority, QueueingMethod, RoomState, Ticket, VisitorState
 from waitroom.ports import Known, Lead, Noted
 from waitroom.service import BATCH_MAX, BREAKPOINTS_MAX, Batch, Carried, RoomService
 from waitroom.store.memory import MemoryStore
@@ -609,3 +609,17 @@ async def test_a_wait_that_was_told_is_judged_when_the_call_comes():
         await served.tick(0.5)
     assert served.told(absent).state is VisitorState.MISSED
     assert estimates.judged - before == len(shown)
+
+
+async def test_who_is_invited_is_told_the_wait_of_their_own_line():
+    """Nobody is ahead of the only one invited; but with half of the calls they wait as the second in line does."""
+    served = await Served(room(total_active_users=1, priority=Priority(share=0.5))).start()
+    await served.inside()
+    line = [await served.ticket() for _ in range(9)]
+    joined = await served.service.redeem(Invite("launch", "0" * 16, served.service.now_ms() + 60_000), None)
+    guest = served.service.ticket(joined)
+    for ticket in (*line, guest):
+        served.told(ticket)
+    await served.tick()
+    assert (served.told(guest).ahead, served.told(line[1]).ahead, served.told(line[8]).ahead) == (0, 1, 8)
+    assert served.told(guest).wait_s == served.told(line[1]).wait_s != served.told(line[0]).wait_s
