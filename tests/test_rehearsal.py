@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from array import array
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -258,7 +258,7 @@ class Site:
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer until the other side has gone."""
         self.peers.append(writer.get_extra_info("peername"))
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 self.heads.append(head)
@@ -273,7 +273,6 @@ class Site:
                 writer.write(reply)
                 if b"Connection: close" in reply:
                     break
-        writer.close()
 
 
 @contextmanager
@@ -288,6 +287,7 @@ def site(reply: Callable[[str], bytes | None], **more: Any) -> Iterator[Site]:
 
     async def end() -> None:
         made.server.close()
+        await asyncio.sleep(0.01)  # for what was just accepted to be told of
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
