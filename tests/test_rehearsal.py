@@ -510,16 +510,22 @@ def test_a_room_of_another_make_is_driven() -> None:
     assert min(gaps) >= room.told_s
 
 
-@pytest.mark.parametrize(("connections", "least", "most"), [("own", 1, 9), ("kept", 1, 1), ("pooled", 2, 2.9)], ids=str)
-def test_everybody_comes_on_a_connection_of_their_own(connections: str, least: float, most: float) -> None:
+@pytest.mark.parametrize("connections", ["own", "kept", "pooled"])
+def test_everybody_comes_on_a_connection_of_their_own(connections: str) -> None:
     """Each visitor's first request opens a connection, the one it leads on to too, however the later ones go."""
     room = Foreign(cap=50, told_s=0.3)
     room.line.append("somebody who never asks")
     with site(room.reply) as shop:
         adapter = Generic(Options(f"127.0.0.1:{shop.port}", "/tickets", marker="Buy"))
         play(shop.port, adapter, visitors=20, until=None, limit_s=1.5, connections=Connections(connections))
-    assert 20 * least <= len(shop.peers) <= 20 * most
-    assert (len(shop.peers) > 60) == (connections == "own")
+    came, asked = len(shop.peers), len(shop.heads)
+    assert asked > 60
+    if connections == "own":
+        assert came >= asked
+    elif connections == "kept":
+        assert came == 20
+    else:  # how many a pool opens is for its crowd to say; a visitor's first two requests never take one of them
+        assert 40 <= came < asked
 
 
 def numbered(*states: tuple[str, int | None]) -> Callable[[str], bytes]:
