@@ -46,6 +46,12 @@ class Seen:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
+async def settled() -> None:
+    """Let the loop take in what came before now, and begin what that begins."""
+    for _ in range(5):
+        await asyncio.sleep(0.005)
+
+
 @dataclass
 class RecordingOrigin:
     """An origin that answers 200 to everything and remembers it. ``answer`` may be replaced by a test."""
@@ -79,6 +85,7 @@ class RecordingOrigin:
         """Stop listening, and cut what is open."""
 
         async def close() -> None:
+            await settled()  # a server that is closed before it met whom it accepted leaves them open
             self._server.close()
             talks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in talks:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from certificates import serving
-from house import RecordingOrigin, running, until
+from house import RecordingOrigin, running, settled, until
 
 from waitroom import checker
 from waitroom.checker import Call, Stand
@@ -286,8 +286,8 @@ def site(reply: Callable[[str], bytes | None], **more: Any) -> Iterator[Site]:
         made.port = made.server.sockets[0].getsockname()[1]
 
     async def end() -> None:
+        await settled()  # a server that is closed before it met whom it accepted leaves them open
         made.server.close()
-        await asyncio.sleep(0.01)  # for what was just accepted to be told of
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
